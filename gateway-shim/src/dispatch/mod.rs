@@ -1,0 +1,5 @@
+//! From an admitted HTTP call to an answer: waiting room, choice, in flight (docs/architecture.md).
+
+mod api;
+
+pub use api::{Answer, AnswerBody, Call, CallResult};

@@ -1,0 +1,3 @@
+//! The stateless HTTP front of the fleet.
+
+pub mod dispatch;

@@ -1,0 +1,360 @@
+//! `POST /v1/execute`: the JSON that existing callers send and read (interop 2), and its way into a [`Run`].
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Run, RunContext, RunHttp, SecretEnvelope, User};
+use crate::capability::CapabilitySet;
+use crate::error::{CallError, ErrorCode};
+use crate::limits::{Limits, MAX_BODY_BYTES, MAX_HEADER_BYTES};
+
+/// The request body. Unknown fields are ignored at all levels; `null` is accepted only where the reference does.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ExecuteRequest {
+    /// Whose extension, which bundle.
+    pub context: ExecuteContext,
+    /// The request for the guest.
+    pub http: ExecuteHttp,
+    /// Time and memory.
+    #[serde(default)]
+    pub limits: ExecuteLimits,
+    /// Secrets.
+    #[serde(default)]
+    pub secret_envelope: Option<SecretEnvelope>,
+    /// Granted capabilities.
+    #[serde(default)]
+    pub providers: Vec<String>,
+    /// Who is behind the call.
+    #[serde(default)]
+    pub user: Option<User>,
+}
+
+/// `context`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ExecuteContext {
+    /// The caller's id for its request.
+    #[serde(default)]
+    pub request_id: Option<String>,
+    /// The tenant.
+    pub tenant_id: String,
+    /// The extension's registry id.
+    pub extension_id: String,
+    /// The install.
+    #[serde(default)]
+    pub install_id: Option<String>,
+    /// The bundle, with or without `sha256:`.
+    pub content_hash: String,
+    /// The installed version.
+    #[serde(default)]
+    pub version_id: Option<String>,
+    /// The install's configuration.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+}
+
+/// `http`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ExecuteHttp {
+    /// Passed on verbatim.
+    pub method: String,
+    /// May already hold a query.
+    pub path: String,
+    /// Appended to the path, form-encoded, sorted by name.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// One entry a name.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Standard padded base64; absent and empty differ.
+    #[serde(default)]
+    pub body_b64: Option<String>,
+}
+
+/// `limits`; `fuel` is accepted and ignored, as in the reference.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct ExecuteLimits {
+    /// Milliseconds, end to end.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// MiB.
+    #[serde(default)]
+    pub memory_mb: Option<u64>,
+}
+
+/// The envelope of every outcome; all four keys are always present.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecuteResponse {
+    /// The guest's status, or the error's.
+    pub status: u16,
+    /// Empty on errors but for `x-longshore-execution-id` and `retry-after`.
+    pub headers: BTreeMap<String, String>,
+    /// Standard padded base64.
+    pub body_b64: Option<String>,
+    /// `code` or `code: message`.
+    pub error: Option<String>,
+}
+
+/// `x-alga-tenant` and `x-alga-extension`.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutingHeaders<'a> {
+    /// `x-alga-tenant`.
+    pub tenant: Option<&'a str>,
+    /// `x-alga-extension`.
+    pub extension: Option<&'a str>,
+}
+
+impl ExecuteRequest {
+    /// Checks everything that can be checked without I/O and gives what a worker needs, with the decoded body.
+    /// The order of the checks is the reference's (interop 2.4), so that a request with several faults gets the
+    /// code that its caller knows.
+    pub fn into_run(self, routing: RoutingHeaders<'_>) -> Result<(Run, Option<Bytes>), CallError> {
+        let (Some(tenant), Some(extension)) = (non_blank(routing.tenant), non_blank(routing.extension))
+        else {
+            return Err(CallError::new(
+                ErrorCode::MissingRoutingHeaders,
+                "send x-alga-tenant and x-alga-extension",
+            ));
+        };
+        if tenant != self.context.tenant_id {
+            return Err(CallError::new(
+                ErrorCode::TenantMismatch,
+                "x-alga-tenant differs from context.tenant_id",
+            ));
+        }
+        if extension != self.context.extension_id {
+            return Err(CallError::new(
+                ErrorCode::ExtensionMismatch,
+                "x-alga-extension differs from context.extension_id",
+            ));
+        }
+        let invalid_id = |e: crate::ids::IdError| CallError::new(ErrorCode::InvalidId, e.to_string());
+        let context = RunContext {
+            tenant: tenant.parse().map_err(invalid_id)?,
+            extension: extension.parse().map_err(invalid_id)?,
+            content_hash: self.context.content_hash.trim().parse().map_err(|e: crate::ids::IdError| {
+                CallError::new(ErrorCode::InvalidContentHash, e.to_string())
+            })?,
+            request_id: self.context.request_id,
+            install_id: self.context.install_id,
+            version_id: self.context.version_id,
+            config: self.context.config,
+        };
+        let capabilities = CapabilitySet::parse(&self.providers)?;
+        let limits = Limits::from_request(self.limits.timeout_ms, self.limits.memory_mb)?;
+        let body = self.http.body_b64.as_deref().map(decode_body).transpose()?;
+        let http = RunHttp {
+            url: relative_url(&self.http.path, &self.http.query),
+            method: checked_method(self.http.method)?,
+            headers: self.http.headers.into_iter().collect(),
+        };
+        let run = Run {
+            context,
+            http,
+            limits,
+            capabilities,
+            user: self.user,
+            secret_envelope: self.secret_envelope,
+        };
+        let bytes = header_bytes(&run);
+        if bytes > MAX_HEADER_BYTES {
+            return Err(CallError::new(
+                ErrorCode::HeadersTooLarge,
+                format!(
+                    "headers, config, secrets and user are {bytes} bytes together; {MAX_HEADER_BYTES} are allowed"
+                ),
+            ));
+        }
+        Ok((run, body))
+    }
+}
+
+fn non_blank(header: Option<&str>) -> Option<&str> {
+    header.map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn checked_method(method: String) -> Result<String, CallError> {
+    // The method is passed on verbatim, but it ends up in logs and events: RFC 9110 tokens only.
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if (1..=64).contains(&method.len()) && method.bytes().all(is_token) {
+        return Ok(method);
+    }
+    Err(CallError::new(ErrorCode::InvalidRequest, "http.method is no HTTP method"))
+}
+
+fn decode_body(text: &str) -> Result<Bytes, CallError> {
+    let text = text.trim();
+    if text.len() as u64 / 4 * 3 > MAX_BODY_BYTES + 3 {
+        return Err(CallError::new(
+            ErrorCode::PayloadTooLarge,
+            format!("the body is over {MAX_BODY_BYTES} bytes"),
+        ));
+    }
+    BASE64
+        .decode(text)
+        .map(Bytes::from)
+        .map_err(|e| CallError::new(ErrorCode::InvalidBody, format!("http.body_b64 is no base64: {e}")))
+}
+
+/// Path, then the query form-encoded (interop 2.6): `?` or, where the path already has one, `&`.
+fn relative_url(path: &str, query: &BTreeMap<String, String>) -> String {
+    if query.is_empty() {
+        return path.to_owned();
+    }
+    let mut url = String::with_capacity(path.len() + 16 * query.len());
+    url.push_str(path);
+    let mut separator = if path.contains('?') { '&' } else { '?' };
+    for (name, value) in query {
+        url.push(separator);
+        form_encode(name, &mut url);
+        url.push('=');
+        form_encode(value, &mut url);
+        separator = '&';
+    }
+    url
+}
+
+/// `application/x-www-form-urlencoded` (WHATWG URL): a space becomes `+`.
+fn form_encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                out.push('%');
+                for nibble in [byte >> 4, byte & 15] {
+                    out.push(char::from(*HEX.get(usize::from(nibble)).unwrap_or(&b'0')));
+                }
+            }
+        }
+    }
+}
+
+/// What the run's texts weigh on the wire, the body aside.
+fn header_bytes(run: &Run) -> usize {
+    let pairs =
+        |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>();
+    let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
+    let user = run.user.as_ref().map_or(0, |u| {
+        u.user_id.len()
+            + u.user_email.len()
+            + u.user_name.len()
+            + u.user_type.len()
+            + u.client_name.len()
+            + text(&u.client_id)
+            + pairs(&u.additional_fields)
+    });
+    let secrets = run.secret_envelope.as_ref().map_or(0, |s| {
+        s.ciphertext_b64.len()
+            + text(&s.algorithm)
+            + text(&s.version)
+            + text(&s.expires_at)
+            + text(&s.key_path)
+            + text(&s.mount)
+    });
+    let context = &run.context;
+    text(&context.request_id)
+        + text(&context.install_id)
+        + text(&context.version_id)
+        + pairs(&context.config)
+        + run.http.url.len()
+        + run.http.headers.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
+        + user
+        + secrets
+}
+
+impl ExecuteResponse {
+    /// The envelope of a failure.
+    pub fn failed(error: &CallError) -> Self {
+        let headers =
+            error.retry_after_s.map(|s| ("retry-after".to_owned(), s.to_string())).into_iter().collect();
+        Self { status: error.code.status(), headers, body_b64: None, error: Some(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> ExecuteRequest {
+        serde_json::from_value(serde_json::json!({
+            "context": {"tenant_id": "t", "extension_id": "e", "content_hash": "ab".repeat(32), "trigger": "schedule"},
+            "http": {"method": "GET", "path": "/x", "url": "/x"}
+        }))
+        .unwrap()
+    }
+
+    fn routed(request: ExecuteRequest) -> Result<(Run, Option<Bytes>), CallError> {
+        request.into_run(RoutingHeaders { tenant: Some("t"), extension: Some(" e ") })
+    }
+
+    #[test]
+    fn a_minimal_request_with_unknown_fields_is_taken() {
+        let (run, body) = routed(request()).unwrap();
+        assert_eq!((run.http.url.as_str(), body), ("/x", None));
+        assert!(run.http.is_safe_method());
+    }
+
+    #[test]
+    fn null_for_a_map_is_a_shape_error_as_in_the_reference() {
+        for (pointer, value) in
+            [("/context/config", "config"), ("/http/query", "query"), ("/http/headers", "headers")]
+        {
+            let mut json = serde_json::to_value(request()).unwrap();
+            *json.pointer_mut(pointer).unwrap() = serde_json::Value::Null;
+            assert!(serde_json::from_value::<ExecuteRequest>(json).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn headers_and_body_must_name_the_same_tenant_and_extension() {
+        let code = |tenant, extension| {
+            request().into_run(RoutingHeaders { tenant, extension }).map(|_| ()).map_err(|e| e.code)
+        };
+        assert_eq!(code(None, Some("e")), Err(ErrorCode::MissingRoutingHeaders));
+        assert_eq!(code(Some("t"), Some("  ")), Err(ErrorCode::MissingRoutingHeaders));
+        assert_eq!(code(Some("other"), Some("e")), Err(ErrorCode::TenantMismatch));
+        assert_eq!(code(Some("t"), Some("other")), Err(ErrorCode::ExtensionMismatch));
+    }
+
+    #[test]
+    fn the_query_is_form_encoded_after_a_path_that_may_have_one() {
+        let query = BTreeMap::from([("a b".to_owned(), "ü&".to_owned()), ("z".to_owned(), "1".to_owned())]);
+        assert_eq!(relative_url("/p", &query), "/p?a+b=%C3%BC%26&z=1");
+        assert_eq!(relative_url("/p?q=1", &query), "/p?q=1&a+b=%C3%BC%26&z=1");
+        assert_eq!(relative_url("/p", &BTreeMap::new()), "/p");
+    }
+
+    #[test]
+    fn no_body_an_empty_body_and_bad_base64_are_three_things() {
+        let with = |text: Option<&str>| {
+            let mut r = request();
+            r.http.body_b64 = text.map(str::to_owned);
+            routed(r).map(|(_, body)| body).map_err(|e| e.code)
+        };
+        assert_eq!(with(None), Ok(None));
+        assert_eq!(with(Some("")), Ok(Some(Bytes::new())));
+        assert_eq!(with(Some(" aGk= ")), Ok(Some(Bytes::from_static(b"hi"))));
+        assert_eq!(with(Some("%%%")), Err(ErrorCode::InvalidBody));
+    }
+
+    #[test]
+    fn headers_over_their_limit_are_refused_with_both_numbers() {
+        let mut r = request();
+        r.http.headers.insert("x".into(), "y".repeat(MAX_HEADER_BYTES));
+        let error = routed(r).unwrap_err();
+        assert_eq!(error.code, ErrorCode::HeadersTooLarge);
+        assert!(error.message.contains("262144"));
+    }
+
+    #[test]
+    fn a_user_may_call_its_company_by_the_old_name() {
+        let json =
+            r#"{"user_id":"1","user_email":"e","user_name":"n","user_type":"internal","company_name":"C"}"#;
+        assert_eq!(serde_json::from_str::<User>(json).unwrap().client_name, "C");
+    }
+}

@@ -1,0 +1,3 @@
+//! The worker: admission -> engine -> host -> answer, and the debug publisher.
+
+pub mod job;
