@@ -5,7 +5,8 @@ use kit::{Query, Request, Response, host::context::get_context, json};
 fn handle(request: Request) -> Response {
     let http = request.http;
     if Query::of(&http.url).has("raw") {
-        let content_type = http.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-type"));
+        let content_type =
+            http.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-type"));
         let content_type = content_type.map_or("application/octet-stream", |header| header.value.as_str());
         return Response { body: http.body, ..kit::bytes(content_type, Vec::new()) };
     }

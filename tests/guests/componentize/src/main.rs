@@ -19,7 +19,11 @@ fn main() -> Result<()> {
     if let Some((world, folders)) = world {
         describe_world(&mut core, world, folders)?;
     }
-    let component = ComponentEncoder::default().validate(true).module(&core)?.encode().with_context(|| format!("cannot encode {module}"))?;
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(&core)?
+        .encode()
+        .with_context(|| format!("cannot encode {module}"))?;
     fs::write(output, &component).with_context(|| format!("cannot write {output}"))?;
     report(Path::new(output), &component)
 }

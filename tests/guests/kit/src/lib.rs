@@ -17,7 +17,9 @@ pub mod bindings {
 }
 
 pub use bindings::alga::extension as host;
-pub use bindings::alga::extension::types::{ExecuteRequest as Request, ExecuteResponse as Response, HttpHeader};
+pub use bindings::alga::extension::types::{
+    ExecuteRequest as Request, ExecuteResponse as Response, HttpHeader,
+};
 pub use query::Query;
 pub use serde_json::{Map, Value, json};
 

@@ -55,7 +55,8 @@ fn decode(text: &str) -> String {
         match byte {
             b'+' => out.push(b' '),
             b'%' => {
-                let digits = [bytes.next(), bytes.next()].map(|digit| digit.and_then(|digit| char::from(digit).to_digit(16)));
+                let digits = [bytes.next(), bytes.next()]
+                    .map(|digit| digit.and_then(|digit| char::from(digit).to_digit(16)));
                 if let [Some(high), Some(low)] = digits {
                     out.push((high * 16 + low) as u8);
                 }
