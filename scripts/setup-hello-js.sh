@@ -18,7 +18,7 @@ fi
 
 # Everything that goes into the component; the interface definition is shared with the guest's host.
 digest() {
-  find "$DIR" proto/wit -type f -not -path '*/node_modules/*' -not -path "$DIR/dist/*" -print0 2>/dev/null |
+  find "$DIR" proto/wit -type f -not -path '*/node_modules/*' -not -path "$DIR/dist/*" -not -path "$DIR/build/*" -print0 2>/dev/null |
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1
 }
 

