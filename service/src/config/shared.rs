@@ -1,0 +1,81 @@
+//! Settings that every Longshore process has.
+
+use async_nats::ServerAddr;
+use url::Url;
+
+use super::{ConfigErrors, Seconds, Secret};
+
+crate::settings! {
+    /// How a process reaches NATS.
+    pub struct NatsConfig, group "NATS", validate check_nats {
+        /// The servers, separated by commas; others of the same cluster are found through them.
+        pub servers: Vec<ServerAddr> = "nats://127.0.0.1:4222", env "NATS_URL";
+        /// The user; each role has its own in `deploy/nats.conf`.
+        pub user: Option<String>, env "NATS_USER";
+        /// The user's password.
+        pub password: Option<Secret>, env "NATS_PASSWORD", file "NATS_PASSWORD_FILE";
+    }
+}
+
+fn check_nats(config: &NatsConfig, errors: &mut ConfigErrors) {
+    if config.servers.is_empty() {
+        errors.other("NATS_URL names no server: expected at least one, such as nats://127.0.0.1:4222");
+    }
+    // The client ignores credentials in the address (async-nats 0.51), so that accepting them here would end in a refused login.
+    if config.servers.iter().any(|server| server.has_user_pass()) {
+        errors.other("NATS_URL contains a user: put it into NATS_USER and NATS_PASSWORD");
+    }
+    if config.user.is_some() != config.password.is_some() {
+        errors.other("NATS_USER and NATS_PASSWORD belong together: set both or none");
+    }
+}
+
+crate::setting_enum! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// `human` when stdout is a terminal, `json` otherwise.
+        Auto = "auto",
+        /// One coloured line for reading.
+        Human = "human",
+        /// One JSON object for machines.
+        Json = "json",
+    }
+}
+
+crate::settings! {
+    /// What a process tells about itself.
+    pub struct TelemetryConfig, group "Telemetry", validate check_telemetry {
+        /// What is logged: a level, or targets with levels such as `info,longshore_worker=debug`.
+        pub filter: String = "info", env "RUST_LOG";
+        /// How log lines look: `auto` is `human` in a terminal and `json` elsewhere.
+        pub format: LogFormat = "auto", env "LONGSHORE_LOG_FORMAT";
+        /// Where traces and logs are sent (OTLP over HTTP, protobuf; `/v1/traces` and `/v1/logs` are appended). Unset: nowhere.
+        /// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER` and the `OTEL_BSP_*` and `OTEL_BLRP_*` variables of the
+        /// OpenTelemetry specification apply.
+        pub otlp_endpoint: Option<Url>, env "OTEL_EXPORTER_OTLP_ENDPOINT";
+        /// The name of the service in traces. Unset: `longshore-` and the role.
+        pub service_name: Option<String>, env "OTEL_SERVICE_NAME";
+    }
+}
+
+fn check_telemetry(config: &TelemetryConfig, errors: &mut ConfigErrors) {
+    if !crate::telemetry::filter_is_valid(&config.filter) {
+        errors.invalid(
+            "RUST_LOG",
+            &config.filter,
+            "a level, or targets with levels such as info,longshore_worker=debug",
+        );
+    }
+    if config.otlp_endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+        errors.other("OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL (OTLP over gRPC is not supported)");
+    }
+}
+
+crate::settings! {
+    /// How a process ends.
+    pub struct LifecycleConfig, group "Life cycle" {
+        /// How long running calls may take to finish after SIGTERM or SIGINT; the process ends as soon as they have. The default is
+        /// above the longest call (300 s). What stops the process (Kubernetes, Docker) must wait longer than this.
+        pub grace: Seconds = "310", env "LONGSHORE_SHUTDOWN_GRACE";
+    }
+}
