@@ -1,6 +1,5 @@
 //! The small HTTP side of every process: health, readiness, metrics.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -149,7 +148,6 @@ pub async fn serve(listener: TcpListener, router: Router) {
             // Errors here are the peer's: a reset or a timeout.
             let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
             drop(slot);
-            Ok::<(), Infallible>(())
         });
     }
 }
@@ -186,4 +184,86 @@ pub async fn bind_listener(address: SocketAddr, setting: &'static str) -> Result
         io::ErrorKind::AddrInUse => BindError::InUse { address, setting },
         _ => BindError::Other { address, setting, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn admin() -> (Admin, Readiness) {
+        let readiness = Readiness::new();
+        (Admin::new(readiness.clone(), Metrics::new("worker")), readiness)
+    }
+
+    async fn ask(admin: &Admin, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = admin.clone().router().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store", "{path}");
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readyz_lists_what_is_missing_while_livez_does_not_care() {
+        let (admin, readiness) = admin();
+        let nats = readiness.condition("nats");
+        nats.set(false, "cannot be reached: IO error");
+        let (status, body) = ask(&admin, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body, "{\"missing\":{\"nats\":\"cannot be reached: IO error\"},\"ready\":false}\n");
+        assert_eq!(ask(&admin, "/livez").await.0, StatusCode::OK);
+        nats.set(true, "");
+        assert_eq!(
+            ask(&admin, "/readyz").await,
+            (StatusCode::OK, "{\"missing\":{},\"ready\":true}\n".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn the_three_health_paths_answer_alike() {
+        let (admin, _) = admin();
+        let sick = admin.clone().with_health(|| async { (false, json!({ "cache_writable": false })) });
+        for path in ["/healthz", "/health", "/api/health"] {
+            assert_eq!(ask(&admin, path).await.0, StatusCode::OK, "{path}");
+            let answer = (StatusCode::SERVICE_UNAVAILABLE, "{\"cache_writable\":false}\n".to_owned());
+            assert_eq!(ask(&sick, path).await, answer, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metrics_come_as_openmetrics() {
+        let (admin, _) = admin();
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        let response = admin.router().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[CONTENT_TYPE], metrics::CONTENT_TYPE);
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        assert!(body.ends_with(b"# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn the_server_answers_its_own_healthcheck() {
+        let (admin, _) = admin();
+        let listener = bind_listener("127.0.0.1:0".parse().unwrap(), "PORT").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, admin.router()));
+        let code =
+            tokio::task::spawn_blocking(move || crate::healthcheck::healthcheck(address)).await.unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_names_the_address_and_the_variable_that_changes_it() {
+        let first = bind_listener("127.0.0.1:0".parse().unwrap(), "PORT").await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind_listener(address, "PORT").await.unwrap_err();
+        assert!(matches!(error, BindError::InUse { .. }));
+        let text = error.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("set PORT to"), "{text}");
+    }
 }

@@ -25,7 +25,8 @@ fn row(setting: &Setting) -> String {
     if let Some(file) = setting.file {
         names.push_str(&format!(", `{}`", file.name));
         meaning.push_str(&format!(" `{}` names a file that holds it", file.name));
-        meaning.push_str(&file.default.map_or(".".to_owned(), |path| format!(" (default `{path}`).")));
+        meaning
+            .push_str(&file.default.map_or_else(|| ".".to_owned(), |path| format!(" (default `{path}`).")));
     }
     let default = match (setting.default, setting.required) {
         (Some(default), _) => format!("`{default}`"),

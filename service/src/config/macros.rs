@@ -99,10 +99,8 @@ macro_rules! settings {
                 (errors.len() == before).then_some(settings)
             }
 
-            fn values(&self) -> Vec<(&'static str, String)> {
-                let mut values = Vec::new();
+            fn collect(&self, values: &mut Vec<(&'static str, String)>) {
                 $($crate::__settings_values!(values, self.$field, $ty $(, $env)?);)*
-                values
             }
         }
 
@@ -251,7 +249,7 @@ macro_rules! __settings_read {
 #[macro_export]
 macro_rules! __settings_values {
     ($values:ident, $field:expr, $ty:ty) => {
-        $values.extend($crate::config::Settings::values(&$field))
+        $crate::config::Settings::collect(&$field, $values)
     };
     ($values:ident, $field:expr, $ty:ty, $env:literal) => {
         $values.push(($env, <$ty as $crate::config::FromSetting>::show(&$field)))

@@ -14,6 +14,8 @@ mod parse;
 mod secret;
 mod shared;
 mod source;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use command::{args, exit_on_config_errors, from_matches, load_with_command};
@@ -90,8 +92,15 @@ pub trait Settings: Sized {
     /// Reads every field, collecting mistakes; `None` when there was at least one.
     fn read(source: &Source<'_>, errors: &mut ConfigErrors) -> Option<Self>;
 
+    /// Adds name and effective value of every setting, secrets redacted.
+    fn collect(&self, values: &mut Vec<(&'static str, String)>);
+
     /// Name and effective value of every setting, secrets redacted.
-    fn values(&self) -> Vec<(&'static str, String)>;
+    fn values(&self) -> Vec<(&'static str, String)> {
+        let mut values = Vec::new();
+        self.collect(&mut values);
+        values
+    }
 }
 
 /// Writes `NAME=value` lines; used by the `Debug` and `Display` that the macro generates.

@@ -135,4 +135,25 @@ mod tests {
             assert_eq!(signal_url(&endpoint.parse().unwrap(), "v1/traces"), url);
         }
     }
+
+    #[test]
+    fn a_collector_that_never_answers_holds_up_neither_spans_nor_the_end() {
+        use tracing_subscriber::layer::SubscriberExt;
+        let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint: Url = format!("http://{}", deaf.local_addr().unwrap()).parse().unwrap();
+        let exporters = Exporters::start(&endpoint, "test".to_owned()).unwrap();
+        let subscriber = tracing_subscriber::registry().with(exporters.traces("test")).with(exporters.logs());
+        let started = Instant::now();
+        tracing::subscriber::with_default(subscriber, || {
+            // More than the queue holds: what does not fit is dropped.
+            for call in 0..20_000 {
+                tracing::info_span!("call", call).in_scope(|| tracing::info!("line"));
+            }
+        });
+        assert!(started.elapsed() < Duration::from_secs(10), "spans waited: {:?}", started.elapsed());
+        let started = Instant::now();
+        let limit = Duration::from_secs(1);
+        exporters.shutdown(limit);
+        assert!(started.elapsed() < limit * 2, "the end waited: {:?}", started.elapsed());
+    }
 }
