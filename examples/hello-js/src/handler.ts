@@ -6,8 +6,8 @@ export type Host = Pick<HostBindings, 'context' | 'logging' | 'user'>;
 /**
  * Greets whoever calls, says which tenant and install it runs for, and logs one line.
  *
- * Each call runs in a fresh instance: module variables do not survive from one call to the next. `Date.now()` is frozen at build time and there is
- * no `console`; use `host.logging`.
+ * Each call runs in a fresh instance: module variables do not survive from one call to the next. `Date.now()` is frozen at build time and `console`
+ * is silent; use `host.logging`.
  */
 export async function hello(request: ExecuteRequest, host: Host): Promise<ExecuteResponse> {
   // `url` is relative: the path that follows the extension's own, and the query.

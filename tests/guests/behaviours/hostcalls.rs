@@ -86,7 +86,12 @@ fn small(query: &Query, body: &Option<Vec<u8>>, calls: &mut Calls<'_>) {
                 .collect(),
             body: body.clone(),
         };
-        outcome!(host::http::fetch(&request), |answer: host::types::HttpResponse| fields!(answer; status; headers: answer.headers.iter().map(|header| json!([header.name, header.value])).collect::<Vec<_>>(), body: answer.body.map(|body| String::from_utf8_lossy(&body).into_owned())))
+        outcome!(host::http::fetch(&request), |answer: host::types::HttpResponse| fields!(
+            answer;
+            status;
+            headers: answer.headers.iter().map(|header| json!([header.name, header.value])).collect::<Vec<_>>(),
+            body: answer.body.map(|body| String::from_utf8_lossy(&body).into_owned())
+        ))
     });
     for (name, log) in [
         ("logging.log-info", host::logging::log_info as fn(&str)),
@@ -141,7 +146,13 @@ fn storage(query: &Query, body: &Option<Vec<u8>>, calls: &mut Calls<'_>) {
 
 fn scheduler(query: &Query, calls: &mut Calls<'_>) {
     let id = query.or("schedule", "00000000-0000-0000-0000-000000000001");
-    let schedule = |schedule: ScheduleInfo| fields!(schedule; id, endpoint_path, endpoint_method, name, cron, timezone, enabled, payload, last_run_at, last_run_status, last_error, created_at);
+    let schedule = |schedule: ScheduleInfo| {
+        fields!(
+            schedule;
+            id, endpoint_path, endpoint_method, name, cron, timezone, enabled, payload,
+            last_run_at, last_run_status, last_error, created_at
+        )
+    };
     let endpoint = |endpoint: EndpointInfo| fields!(endpoint; id, method, path, handler, schedulable);
     calls.call("scheduler.list-schedules", || {
         outcome!(host::scheduler::list_schedules(), |all: Vec<ScheduleInfo>| all
@@ -210,7 +221,13 @@ fn invoicing(query: &Query, calls: &mut Calls<'_>) {
 }
 
 fn clients(query: &Query, calls: &mut Calls<'_>) {
-    let client = |client: ClientSummary| fields!(client; client_id, client_name, client_type, is_inactive, default_currency_code, account_manager_id, account_manager_name, billing_email);
+    let client = |client: ClientSummary| {
+        fields!(
+            client;
+            client_id, client_name, client_type, is_inactive, default_currency_code,
+            account_manager_id, account_manager_name, billing_email
+        )
+    };
     calls.call("clients.list-clients", || {
         let input = ClientsListInput {
             search: owned(query.get("search")),
@@ -218,7 +235,11 @@ fn clients(query: &Query, calls: &mut Calls<'_>) {
             page: page(query, "page"),
             page_size: page(query, "page-size"),
         };
-        outcome!(host::clients::list_clients(&input), |found: host::types::ClientsListResult| fields!(found; total_count, page, page_size; items: found.items.into_iter().map(client).collect::<Vec<_>>()))
+        outcome!(host::clients::list_clients(&input), |found: host::types::ClientsListResult| fields!(
+            found;
+            total_count, page, page_size;
+            items: found.items.into_iter().map(client).collect::<Vec<_>>()
+        ))
     });
     calls.call("clients.get-client", || {
         outcome!(host::clients::get_client(query.or("client", "client-1")), |found: Option<ClientSummary>| {
@@ -229,14 +250,20 @@ fn clients(query: &Query, calls: &mut Calls<'_>) {
 
 fn services(query: &Query, calls: &mut Calls<'_>) {
     let service = |service: ServiceSummary| {
-        fields!(service; service_id, service_name, service_type_id, service_type_name, default_rate, unit_of_measure, is_active, sku; item_kind: match service.item_kind {
-            ServiceItemKind::Service => "service",
-            ServiceItemKind::Product => "product",
-        }, billing_method: match service.billing_method {
-            ServiceBillingMethod::Fixed => "fixed",
-            ServiceBillingMethod::Hourly => "hourly",
-            ServiceBillingMethod::Usage => "usage",
-        })
+        fields!(
+            service;
+            service_id, service_name, service_type_id, service_type_name,
+            default_rate, unit_of_measure, is_active, sku;
+            item_kind: match service.item_kind {
+                ServiceItemKind::Service => "service",
+                ServiceItemKind::Product => "product",
+            },
+            billing_method: match service.billing_method {
+                ServiceBillingMethod::Fixed => "fixed",
+                ServiceBillingMethod::Hourly => "hourly",
+                ServiceBillingMethod::Usage => "usage",
+            }
+        )
     };
     calls.call("services.list-services", || {
         let input = ServicesListInput {
@@ -251,7 +278,11 @@ fn services(query: &Query, calls: &mut Calls<'_>) {
             page: page(query, "page"),
             page_size: page(query, "page-size"),
         };
-        outcome!(host::services::list_services(&input), |found: host::types::ServicesListResult| fields!(found; total_count, page, page_size; items: found.items.into_iter().map(service).collect::<Vec<_>>()))
+        outcome!(host::services::list_services(&input), |found: host::types::ServicesListResult| fields!(
+            found;
+            total_count, page, page_size;
+            items: found.items.into_iter().map(service).collect::<Vec<_>>()
+        ))
     });
     calls.call("services.get-service", || {
         outcome!(host::services::get_service(query.or("service", "service-1")), |found: Option<

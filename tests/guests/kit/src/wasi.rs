@@ -1,4 +1,4 @@
-//! Output and time: `println!` and `std::thread::sleep` do nothing on wasm32-unknown-unknown, so guests call WASI themselves.
+//! Output and time: `println!` says nothing and `std::thread::sleep` panics on wasm32-unknown-unknown, so guests call WASI themselves.
 
 use crate::bindings::wasi::cli::{stderr::get_stderr, stdout::get_stdout};
 use crate::bindings::wasi::clocks::monotonic_clock;
