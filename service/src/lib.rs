@@ -33,6 +33,7 @@
 //! ```no_run
 //! use std::process::ExitCode;
 //! use longshore_service::config::{Environment, LifecycleConfig, NatsConfig, TelemetryConfig, exit_on_config_errors};
+//! use longshore_service::errors::chain;
 //! use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
 //! use longshore_service::metrics::{Metrics, prometheus_client::metrics::counter::Counter};
 //! use longshore_service::readiness::Readiness;
@@ -54,7 +55,7 @@
 //!     let telemetry = match telemetry::init("worker", &config.telemetry) {
 //!         Ok(guard) => guard,
 //!         Err(error) => {
-//!             eprintln!("{error}");
+//!             eprintln!("{}", chain(&error));
 //!             return ExitCode::FAILURE;
 //!         }
 //!     };
@@ -66,7 +67,7 @@
 //!         }
 //!     };
 //!     let code = runtime.block_on(run(config)).unwrap_or_else(|error| {
-//!         tracing::error!(error = %error, "the start failed");
+//!         tracing::error!(error = %chain(&*error), "the start failed");
 //!         ExitCode::FAILURE
 //!     });
 //!     // A blocking task that never ends must not keep the process.
@@ -142,6 +143,7 @@
 
 pub mod admin_http;
 pub mod config;
+pub mod errors;
 pub mod healthcheck;
 pub mod lifecycle;
 pub mod metrics;

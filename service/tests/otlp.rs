@@ -57,6 +57,10 @@ fn spans_and_lines_arrive_as_protobuf() {
     let traces = find("/v1/traces");
     assert!(contains(&traces, "span_of_the_test") && contains(&traces, "service-of-the-test"));
     let logs = find("/v1/logs");
+    // The line knows its trace: the id in the header is the one in the record.
+    let parent = &headers.iter().find(|(key, _)| key == "traceparent").unwrap().1;
+    let id = u128::from_str_radix(parent.split('-').nth(1).unwrap(), 16).unwrap().to_be_bytes();
+    assert!(logs.windows(16).any(|part| part == id) && traces.windows(16).any(|part| part == id));
     assert!(contains(&logs, "line of the test") && !contains(&logs, "not exported"));
 }
 

@@ -3,8 +3,10 @@
 //! Draining has two steps. `drain`: take nothing new, finish what runs. `force`: the grace period is over, end now.
 //! A second signal ends the process at once.
 
+mod outcome;
 mod shutdown;
 mod tasks;
 
+pub use outcome::Outcome;
 pub use shutdown::{Signal, Signals, run_until_shutdown};
-pub use tasks::{Outcome, Tasks};
+pub use tasks::Tasks;

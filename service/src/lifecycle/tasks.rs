@@ -1,7 +1,6 @@
 //! Tasks with names, tracked until they end.
 
 use std::any::Any;
-use std::fmt::Display;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,26 +13,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Outcome;
 use crate::metrics::Metrics;
-
-/// How an essential task can end.
-pub trait Outcome {
-    /// The error as text, with its causes.
-    fn into_result(self) -> Result<(), String>;
-}
-
-impl Outcome for () {
-    fn into_result(self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl<E: Display> Outcome for Result<(), E> {
-    fn into_result(self) -> Result<(), String> {
-        // The alternate form prints the chain of causes where the error type has one to print.
-        self.map_err(|error| format!("{error:#}"))
-    }
-}
 
 /// The tasks of a process, on however many runtimes. Cheap to clone.
 #[derive(Clone, Default)]

@@ -1,117 +1,15 @@
-//! The state of a connection, made from the client's events.
+//! From the client's events to state, metrics and log lines.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::{ClientError, ConnectErrorKind, Event, ServerError};
-use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::metrics::Metrics;
-use crate::readiness::Condition;
-
-/// The same complaint is logged at most this often; attempts come every quarter of a second.
-const LOG_EVERY: Duration = Duration::from_secs(5);
-
-/// A connection as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkState {
-    /// Whether there is a connection. A silent loss shows up to 3 s late.
-    pub connected: bool,
-    /// Counts connections: 0 before the first, then one more for each. What was heard in another generation may have gaps.
-    pub generation: u64,
-    /// When `connected` last changed.
-    pub since: Instant,
-    /// How many messages were dropped because a subscription's buffer was full; any is an alarm.
-    pub slow_consumers: u64,
-    /// Why there is no connection, as far as the client tells.
-    pub problem: Option<Arc<str>>,
-}
-
-/// Watches a connection. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Watcher(watch::Receiver<LinkState>);
-
-impl Watcher {
-    /// The state now.
-    pub fn state(&self) -> LinkState {
-        self.0.borrow().clone()
-    }
-
-    /// Whether there is a connection now.
-    pub fn is_connected(&self) -> bool {
-        self.0.borrow().connected
-    }
-
-    /// The channel itself, for `select!`. It closes when the client has gone.
-    pub fn receiver(&self) -> watch::Receiver<LinkState> {
-        self.0.clone()
-    }
-
-    /// Waits for a connection of at least this generation (1 for any) and returns its state; `None` when the client has gone.
-    pub async fn connected(&mut self, generation: u64) -> Option<LinkState> {
-        let wanted = |state: &LinkState| state.connected && state.generation >= generation;
-        self.0.wait_for(wanted).await.ok().map(|state| state.clone())
-    }
-
-    /// Keeps a readiness condition up to date until the client has gone.
-    pub async fn report_to(mut self, condition: Condition) {
-        loop {
-            {
-                let state = self.0.borrow_and_update();
-                condition.set(state.connected, state.problem.as_deref().unwrap_or("not connected"));
-            }
-            if self.0.changed().await.is_err() {
-                condition.set(false, "the client has ended");
-                return;
-            }
-        }
-    }
-}
-
-/// Counters of all connections of a process, labelled with the connection's name. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct NatsMetrics {
-    connected: Family<Labels, Gauge>,
-    connects: Family<Labels, Counter>,
-    failed_attempts: Family<Labels, Counter>,
-    slow_consumers: Family<Labels, Counter>,
-    refused: Family<Labels, Counter>,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Labels {
-    connection: String,
-}
-
-impl NatsMetrics {
-    /// Registers `longshore_nats_...`; once a process.
-    pub fn register(metrics: &Metrics) -> Self {
-        Self {
-            connected: metrics.register("nats_connected", "1 while connected to NATS", Family::default()),
-            connects: metrics.register("nats_connects", "Connections made to NATS", Family::default()),
-            failed_attempts: metrics.register(
-                "nats_failed_attempts",
-                "Attempts to connect to NATS that failed",
-                Family::default(),
-            ),
-            slow_consumers: metrics.register(
-                "nats_slow_consumer_drops",
-                "Messages dropped because a subscription's buffer was full",
-                Family::default(),
-            ),
-            refused: metrics.register(
-                "nats_refusals",
-                "Logins, publications and subscriptions that NATS refused",
-                Family::default(),
-            ),
-        }
-    }
-}
+use super::metrics::{Labels, NatsMetrics};
+use super::throttle::Throttle;
+use super::watcher::{LinkState, Watcher};
 
 /// The receiving end of the client's events.
 pub(super) struct Link {
@@ -124,6 +22,7 @@ pub(super) struct Link {
     unreachable: Throttle,
     refused: Throttle,
     slow: Throttle,
+    forbidden: Throttle,
 }
 
 impl Link {
@@ -152,11 +51,12 @@ impl Link {
             state,
             metrics,
             labels,
-            unreachable: Throttle::default(),
-            refused: Throttle::default(),
-            slow: Throttle::default(),
+            unreachable: Throttle::new(1),
+            refused: Throttle::new(1),
+            slow: Throttle::new(1),
+            forbidden: Throttle::new(8),
         };
-        (link, Watcher(receiver))
+        (link, Watcher::new(receiver))
     }
 
     pub(super) fn on(&self, event: Event) {
@@ -268,12 +168,14 @@ impl Link {
         let lower = what.to_ascii_lowercase();
         if lower.starts_with("permissions violation") {
             self.count(|metrics| &metrics.refused);
-            // Not throttled by kind: each names another subject. Bounded, since permissions do not change under a running process's feet.
+            // Each may name another subject, hence the burst; one refusal for each message sent must not become a log line for each.
+            let Some(repeated) = self.forbidden.pass() else { return };
             tracing::error!(
                 connection = self.name,
                 servers = self.servers,
                 user = self.user,
                 error = what,
+                repeated,
                 "NATS refuses this; the user needs the permission in the server's configuration (deploy/nats.conf)"
             );
         } else if lower.contains("auth") {
@@ -305,30 +207,10 @@ impl Link {
     }
 }
 
-/// Lets one of many equal log lines through.
-#[derive(Default)]
-struct Throttle(Mutex<(Option<Instant>, u64)>);
-
-impl Throttle {
-    /// `Some(how many were held back)` when it is time for another line.
-    fn pass(&self) -> Option<u64> {
-        let (last, held) = &mut *self.0.lock();
-        if last.is_some_and(|last| last.elapsed() < LOG_EVERY) {
-            *held += 1;
-            return None;
-        }
-        *last = Some(Instant::now());
-        Some(std::mem::take(held))
-    }
-
-    fn reset(&self) {
-        *self.0.lock() = (None, 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn link() -> (Link, Watcher) {
         Link::new("worker", "nats://127.0.0.1:4222".to_owned(), Some("worker".to_owned()), None)
@@ -380,16 +262,5 @@ mod tests {
         let page = metrics.render().unwrap();
         assert!(page.contains("longshore_nats_refusals_total{connection=\"worker\"} 1"), "{page}");
         assert!(page.contains("longshore_nats_connected{connection=\"worker\"} 1"), "{page}");
-    }
-
-    #[test]
-    fn equal_lines_are_held_back_and_counted() {
-        let throttle = Throttle::default();
-        assert_eq!(throttle.pass(), Some(0));
-        assert_eq!((throttle.pass(), throttle.pass()), (None, None));
-        throttle.0.lock().0 = Instant::now().checked_sub(LOG_EVERY);
-        assert_eq!(throttle.pass(), Some(2));
-        throttle.reset();
-        assert_eq!(throttle.pass(), Some(0));
     }
 }

@@ -8,7 +8,10 @@
 //!   filter), and tells nothing about a refused subscription but a [`Event::ServerError`](async_nats::Event); all are logged here.
 
 mod link;
+mod metrics;
 mod round_trip;
+mod throttle;
+mod watcher;
 
 use std::time::Duration;
 
@@ -16,8 +19,9 @@ use async_nats::{Client, ConnectError, ConnectOptions};
 use rand::RngExt;
 
 use crate::config::{FromSetting, NatsConfig};
-pub use link::{LinkState, NatsMetrics, Watcher};
+pub use metrics::NatsMetrics;
 pub use round_trip::{RoundTripError, round_trip};
+pub use watcher::{LinkState, Watcher};
 
 /// Both sides ping each second; see `deploy/nats.conf` for the server's side.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
