@@ -276,7 +276,7 @@ impl<A> Table<A> {
             shim.floor = shim.floor.max(question.up_to);
         }
         let listed: std::collections::HashSet<CallRef> = question.calls.iter().map(|c| c.call).collect();
-        let settled: Vec<CallRef> = self
+        let mut settled: Vec<CallRef> = self
             .entries
             .iter()
             .filter(|(call, entry)| {
@@ -284,6 +284,7 @@ impl<A> Table<A> {
             })
             .map(|(call, _)| *call)
             .collect();
+        settled.sort_unstable();
         for call in settled {
             if matches!(self.entries.get(&call).map(|e| &e.state), Some(State::Running { .. })) {
                 report.cancel.push(call);
@@ -386,7 +387,10 @@ impl<A> Table<A> {
         let orphan = |e: &Entry<A>| {
             matches!(e.state, State::Running { .. }) && e.shim.is_some_and(|id| gone.contains(&id))
         };
-        self.entries.iter().filter(|(_, e)| orphan(e)).map(|(call, _)| *call).collect()
+        let mut orphans: Vec<CallRef> =
+            self.entries.iter().filter(|(_, e)| orphan(e)).map(|(call, _)| *call).collect();
+        orphans.sort_unstable();
+        orphans
     }
 
     /// Whom to offer a free slot, if there is one and somebody was bounced; call again until none.
