@@ -1,1 +1,19 @@
-//! See the module docs.
+//! Bundles: where they are kept ([`store`]), what an archive may hold ([`archive`]), and the verified, unpacked
+//! copies on this machine ([`BundleCache`]). Worker, shim and CLI share it.
+//!
+//! A bundle is named by the SHA-256 of its archive, so whatever is cached under a hash is right for everybody; who
+//! may have it is another question, answered by whether the tenant's own key exists in the store (`cache::rights`).
+
+pub mod archive;
+mod cache;
+mod error;
+mod key;
+mod stats;
+pub mod store;
+
+pub use archive::ArchiveLimits;
+pub use cache::{Bundle, BundleCache, CacheConfig, CacheError, ComponentFile, Memory, Skipped};
+pub use error::{BundleError, chain};
+pub use key::{BundleKey, ObjectKey, ObjectKeyError};
+pub use stats::{CacheStats, StatsSnapshot};
+pub use store::{BundleStore, Content, Opened, StoreConfig, StoreConfigError, StoreError};
