@@ -1,0 +1,326 @@
+//! Events on their way to Redis: bounded in number and bytes, filled without waiting, with a count of what was lost.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use longshore_proto::event::{DebugEvent, Kind, Level, Origin, Stream, truncate};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::metrics::DebugMetrics;
+
+/// A batch: one pipeline to Redis.
+pub(super) const BATCH_EVENTS: usize = 200;
+
+/// What an event weighs besides message and data: its struct, its fields, its place in the queue.
+const EVENT_COST: usize = 256;
+
+/// Streams whose losses are counted apart; the losses of more are counted together.
+const MAX_LOSING_STREAMS: usize = 1_024;
+
+/// Bounds of the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub events: usize,
+    pub bytes: usize,
+    pub event_bytes: usize,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(super) enum Item {
+    Event(DebugEvent),
+    /// So many events of this origin were lost here.
+    Lost {
+        origin: Option<Arc<Origin>>,
+        count: u64,
+    },
+}
+
+impl Item {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Event(event) => EVENT_COST + event.message.len() + event.data.as_ref().map_or(0, json_len),
+            Self::Lost { .. } => 0,
+        }
+    }
+
+    fn origin(&self) -> Option<&Arc<Origin>> {
+        match self {
+            Self::Event(event) => event.origin.as_ref(),
+            Self::Lost { origin, .. } => origin.as_ref(),
+        }
+    }
+
+    /// How many events are gone with it.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Event(_) => 1,
+            Self::Lost { count, .. } => *count,
+        }
+    }
+
+    /// As it is written.
+    pub(super) fn into_event(self, now_ms: u64) -> DebugEvent {
+        match self {
+            Self::Event(event) => event,
+            Self::Lost { origin, count } => DebugEvent {
+                origin,
+                at_ms: now_ms,
+                level: Level::Warn,
+                stream: Stream::Log,
+                kind: Kind::Dropped,
+                message: format!("{count} debug events were lost before this one"),
+                truncated: false,
+                data: Some(serde_json::json!({ "count": count })),
+            },
+        }
+    }
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    bounds: Bounds,
+    metrics: DebugMetrics,
+    /// There is something.
+    pub(super) filled: Notify,
+    /// There is a whole batch.
+    pub(super) batch: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// Not announced yet, by tenant and extension.
+    lost: HashMap<Option<(String, String)>, (Option<Arc<Origin>>, u64)>,
+}
+
+impl Queue {
+    pub(super) fn new(bounds: Bounds, metrics: DebugMetrics) -> Self {
+        Self { inner: Mutex::default(), bounds, metrics, filled: Notify::new(), batch: Notify::new() }
+    }
+
+    /// Takes an event, cut to its limit, or counts it as lost. Never waits but for the lock, under which nothing waits.
+    pub(super) fn push(&self, mut event: DebugEvent) {
+        cut(&mut event, self.bounds.event_bytes);
+        let item = Item::Event(event);
+        let cost = item.cost();
+        let waiting = {
+            let mut inner = self.inner.lock();
+            if inner.items.len() >= self.bounds.events || inner.bytes + cost > self.bounds.bytes {
+                self.metrics.dropped.inc();
+                inner.lose(&item);
+                return;
+            }
+            inner.bytes += cost;
+            inner.items.push_back(item);
+            self.show(&inner);
+            inner.items.len()
+        };
+        if waiting == 1 {
+            self.filled.notify_one();
+        } else if waiting == BATCH_EVENTS {
+            self.batch.notify_one();
+        }
+    }
+
+    /// The next batch; empty when there is nothing. Losses so far are announced behind what was taken before them.
+    pub(super) fn take(&self) -> Vec<Item> {
+        let mut inner = self.inner.lock();
+        let lost = std::mem::take(&mut inner.lost);
+        inner.items.extend(lost.into_values().map(|(origin, count)| Item::Lost { origin, count }));
+        let count = inner.items.len().min(BATCH_EVENTS);
+        let batch: Vec<Item> = inner.items.drain(..count).collect();
+        inner.bytes = inner.bytes.saturating_sub(batch.iter().map(Item::cost).sum());
+        self.show(&inner);
+        batch
+    }
+
+    /// What Redis did not take. It is announced with the next batch.
+    pub(super) fn lose<'a>(&self, items: impl IntoIterator<Item = &'a Item>) {
+        let mut inner = self.inner.lock();
+        for item in items {
+            // A lost announcement loses nothing new.
+            if matches!(item, Item::Event(_)) {
+                self.metrics.dropped.inc();
+            }
+            inner.lose(item);
+        }
+    }
+
+    /// Nothing waits and nothing is to be announced.
+    pub(super) fn is_empty(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.items.is_empty() && inner.lost.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.inner.lock().items.len()
+    }
+
+    fn show(&self, inner: &Inner) {
+        self.metrics.queue_events.set(i64::try_from(inner.items.len()).unwrap_or(i64::MAX));
+        self.metrics.queue_bytes.set(i64::try_from(inner.bytes).unwrap_or(i64::MAX));
+    }
+}
+
+impl Inner {
+    fn lose(&mut self, item: &Item) {
+        let origin = item.origin();
+        let key = origin.map(|o| (o.tenant.as_str().to_owned(), o.extension.as_str().to_owned()));
+        let room = self.lost.len() < MAX_LOSING_STREAMS || self.lost.contains_key(&key);
+        let (key, origin) = if room { (key, origin.cloned()) } else { (None, None) };
+        self.lost.entry(key).or_insert((origin, 0)).1 += item.count();
+    }
+}
+
+/// Message and data together keep to `max`. Data is for programs and half of it is of no use, so it stays whole or
+/// goes whole; it may take half of the room.
+fn cut(event: &mut DebugEvent, max: usize) {
+    let mut data = event.data.as_ref().map_or(0, json_len);
+    if data > max / 2 {
+        let left_out = serde_json::json!({ "left_out_bytes": data });
+        data = json_len(&left_out);
+        event.data = Some(left_out);
+        event.truncated = true;
+    }
+    event.truncated |= truncate(&mut event.message, max.saturating_sub(data));
+    // The text that was cut off would still be held.
+    if event.message.capacity() > 2 * event.message.len() {
+        event.message.shrink_to_fit();
+    }
+}
+
+/// The length of a value as JSON, without writing it.
+fn json_len(value: &serde_json::Value) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither the writer nor a value can fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_proto::{ContentHash, ExecutionId};
+
+    use super::*;
+
+    fn event(tenant: &str, message: &str) -> DebugEvent {
+        DebugEvent {
+            origin: Some(Arc::new(Origin {
+                tenant: tenant.parse().unwrap(),
+                extension: "e".parse().unwrap(),
+                install: None,
+                request: None,
+                version: None,
+                content_hash: ContentHash::from_bytes([1; 32]),
+                execution: ExecutionId::from_bytes([2; 16]),
+                attempt: 1,
+            })),
+            at_ms: 0,
+            level: Level::Info,
+            stream: Stream::Log,
+            kind: Kind::Log,
+            message: message.to_owned(),
+            truncated: false,
+            data: None,
+        }
+    }
+
+    fn queue(events: usize, bytes: usize) -> Queue {
+        Queue::new(Bounds { events, bytes, event_bytes: 1_000 }, DebugMetrics::default())
+    }
+
+    fn shown(batch: Vec<Item>) -> Vec<(String, String)> {
+        let show =
+            |event: DebugEvent| (event.origin.map_or("-".into(), |o| o.tenant.to_string()), event.message);
+        batch.into_iter().map(|item| show(item.into_event(0))).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_for_each_stream_and_announced_behind_what_was_kept() {
+        let queue = queue(2, 1 << 20);
+        for (tenant, message) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4"), ("b", "5")] {
+            queue.push(event(tenant, message));
+        }
+        assert_eq!(queue.metrics.dropped.get(), 3);
+        let mut batch = shown(queue.take());
+        batch[2..].sort();
+        let lost = |count| format!("{count} debug events were lost before this one");
+        let expected = [("a", "1".into()), ("b", "2".into()), ("a", lost(2)), ("b", lost(1))];
+        assert_eq!(batch, expected.map(|(t, m): (&str, String)| (t.to_owned(), m)));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_come_back() {
+        let queue = queue(1_000, 2 * (EVENT_COST + 100));
+        for _ in 0..5 {
+            queue.push(event("a", &"x".repeat(100)));
+        }
+        assert_eq!((queue.len(), queue.metrics.dropped.get()), (2, 3));
+        queue.take();
+        assert_eq!((queue.inner.lock().bytes, queue.metrics.queue_bytes.get()), (0, 0));
+    }
+
+    #[test]
+    fn a_lost_announcement_is_announced_again_and_counts_once() {
+        let queue = queue(1, 1 << 20);
+        queue.push(event("a", "1"));
+        queue.push(event("a", "2"));
+        let batch = queue.take();
+        queue.lose(&batch);
+        assert_eq!(queue.metrics.dropped.get(), 2);
+        assert_eq!(
+            shown(queue.take()),
+            [("a".to_owned(), "2 debug events were lost before this one".to_owned())]
+        );
+    }
+
+    #[test]
+    fn the_losses_of_many_streams_are_counted_together() {
+        let queue = queue(1, 1 << 20);
+        for n in 0..MAX_LOSING_STREAMS + 50 {
+            queue.push(event(&format!("t{n}"), ""));
+        }
+        let inner = queue.inner.lock();
+        assert_eq!(inner.lost.len(), MAX_LOSING_STREAMS + 1);
+        assert_eq!(inner.lost[&None].1, 49);
+    }
+
+    #[test]
+    fn message_and_data_share_the_limit_of_an_event() {
+        let mut long = event("a", &"é".repeat(600));
+        cut(&mut long, 1_001);
+        assert_eq!((long.message.len(), long.truncated), (1_000, true));
+
+        let mut both = event("a", &"x".repeat(1_000));
+        both.data = Some(serde_json::json!("y".repeat(298)));
+        cut(&mut both, 1_000);
+        assert_eq!((both.message.len(), both.truncated), (700, true));
+
+        let mut data = event("a", "m");
+        data.data = Some(serde_json::json!("y".repeat(998)));
+        cut(&mut data, 1_000);
+        assert_eq!(data.data, Some(serde_json::json!({ "left_out_bytes": 1_000 })));
+        assert!(data.truncated);
+
+        let mut short = event("a", "m");
+        cut(&mut short, 1_000);
+        assert!(!short.truncated);
+    }
+}
