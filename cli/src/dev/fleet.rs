@@ -1,0 +1,149 @@
+//! The workers and the shim.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use longshore_service::config::NatsConfig as ShimConfig;
+use longshore_service::config::NatsConfig as WorkerConfig;
+use longshore_service::config::Settings as _;
+
+use super::children::{Children, Spec};
+use super::environment::Inherited;
+use super::http_client::HttpClient;
+use super::nats::Nats;
+use super::paths::DataDir;
+use super::programs::Programs;
+use super::s3::{ACCESS_KEY, SECRET_KEY};
+use super::{ports, ui::Ui};
+
+/// The prefix that makes the stream of everything `ext:debug`, as the existing guide reads it.
+pub(super) const STREAM_PREFIX: &str = "ext:debug";
+/// How long running calls may take after Ctrl-C. Shorter than in production: somebody waits at the keyboard.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// A worker prepares its engine, and a shim listens for workers for 3 s before it is ready.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What all of them are told.
+pub(super) struct Place<'a> {
+    /// The message server.
+    pub(super) nats: &'a Nats,
+    /// Debug events.
+    pub(super) redis_port: u16,
+    /// The bundle store.
+    pub(super) store_base: String,
+    /// The data folder.
+    pub(super) data: &'a DataDir,
+    /// The user's variables.
+    pub(super) inherited: &'a Inherited,
+}
+
+/// A process of ours: how it is started and where it says that it is ready.
+pub(super) struct Member {
+    /// To start it, and to start it again.
+    pub(super) spec: Spec,
+    ready: String,
+}
+
+impl Place<'_> {
+    fn common(&self, user: &str, password: &str) -> Vec<(&'static str, String)> {
+        let mut decided = vec![
+            ("NATS_URL", format!("nats://127.0.0.1:{}", self.nats.port)),
+            ("NATS_USER", user.to_owned()),
+            ("NATS_PASSWORD", password.to_owned()),
+            ("BUNDLE_STORE_BASE", self.store_base.clone()),
+            ("S3_ACCESS_KEY", ACCESS_KEY.to_owned()),
+            ("S3_SECRET_KEY", SECRET_KEY.to_owned()),
+            ("EXT_CACHE_ROOT", self.data.path("cache").display().to_string()),
+            ("RUNNER_DEBUG_REDIS_URL", format!("redis://127.0.0.1:{}", self.redis_port)),
+            ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
+            ("LONGSHORE_SHUTDOWN_GRACE", GRACE.as_secs().to_string()),
+        ];
+        // Into files, but read by people.
+        if self.inherited.text("LONGSHORE_LOG_FORMAT").is_none() {
+            decided.push(("LONGSHORE_LOG_FORMAT", "human".to_owned()));
+        }
+        decided
+    }
+
+    /// Worker number `number`.
+    pub(super) async fn worker(&self, programs: &Programs, number: u8) -> anyhow::Result<Member> {
+        let admin = format!("127.0.0.1:{}", ports::any().await?);
+        let mut decided = self.common("worker", &self.nats.worker_password);
+        decided.push(("WORKER_HTTP_ADDR", admin.clone()));
+        for (name, default) in [("LONGSHORE_DEBUG_FIREHOSE", "true"), ("LONGSHORE_GUEST_LOG", "stdout")] {
+            if self.inherited.text(name).is_none() {
+                decided.push((name, default.to_owned()));
+            }
+        }
+        let env = self.inherited.with_settings(&WorkerConfig::groups(), &decided);
+        let spec = Spec {
+            name: format!("worker-{number}"),
+            program: programs.worker.clone(),
+            args: Vec::new(),
+            env,
+            on_screen: true,
+        };
+        Ok(Member { spec, ready: format!("http://{admin}/readyz") })
+    }
+
+    /// The shim.
+    pub(super) fn shim(&self, programs: &Programs, port: u16) -> Member {
+        let mut decided = self.common("shim", &self.nats.shim_password);
+        decided.push(("LONGSHORE_HTTP_ADDR", format!("127.0.0.1:{port}")));
+        // No load balancer has to notice that it leaves.
+        decided.push(("LONGSHORE_HTTP_DRAIN_DELAY", "0".to_owned()));
+        if self.inherited.text("RUNNER_STATIC_STRICT_VALIDATION").is_none()
+            && self.inherited.text("EXT_STATIC_STRICT_VALIDATION").is_none()
+        {
+            decided.push(("RUNNER_STATIC_STRICT_VALIDATION", "false".to_owned()));
+        }
+        let env = self.inherited.with_settings(&ShimConfig::groups(), &decided);
+        let program: PathBuf = programs.shim.clone();
+        let spec = Spec { name: "shim".into(), program, args: Vec::new(), env, on_screen: true };
+        Member { spec, ready: format!("http://127.0.0.1:{port}/readyz") }
+    }
+
+    /// Tells which of the user's variables do not count here.
+    pub(super) fn say_overruled(&self, ui: &Ui) {
+        let decided = self.common("worker", "");
+        let mut names = self.inherited.overruled(&WorkerConfig::groups(), &decided);
+        names.retain(|name| name != "NATS_PASSWORD");
+        if !names.is_empty() {
+            ui.item("note", format!("longshore dev sets {} itself; yours is not used", names.join(", ")));
+        }
+    }
+}
+
+/// Waits until all are ready.
+pub(super) async fn ready(
+    children: &mut Children,
+    members: &[Member],
+    http: &HttpClient,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    for member in members {
+        let mut last = String::new();
+        let asking = async {
+            loop {
+                match http.get(&member.ready).await {
+                    Ok((StatusCode::OK, _)) => return Ok(()),
+                    Ok((status, body)) => last = format!("{status} {}", String::from_utf8_lossy(&body)),
+                    Err(error) => last = format!("{error:#}"),
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let limit = READY_LIMIT.saturating_sub(started.elapsed());
+        if let Err(error) = children.while_running(limit, asking).await {
+            let name = &member.spec.name;
+            let error = error.about(&format!("starting {name}"));
+            return Err(if last.is_empty() {
+                error
+            } else {
+                error.context(format!("{name} last said: {last}"))
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! `longshore dev`: everything on this machine, without containers.
+//!
+//! NATS, Redis, a bundle store, workers and the shim are started as children (the store inside this process), the examples are packed, uploaded and
+//! called over HTTP, and the lines that repeat the calls are printed. It stays up until Ctrl-C, or ends at once with `--once`.
+
+mod call;
+mod children;
+mod environment;
+mod events;
+mod examples;
+mod fleet;
+mod http_client;
+mod logs;
+mod nats;
+mod options;
+mod paths;
+mod ports;
+mod programs;
+mod redis;
+mod report;
+pub mod s3;
+mod session;
+mod ui;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use longshore_service::lifecycle::Signals;
+
+pub use options::{DEFAULT_TENANT, DevArgs, Ports};
+
+use session::Session;
+use ui::Ui;
+
+/// Runs the command; its errors are for the user.
+///
+/// # Errors
+/// Something could not be started, or (with `--once`) a call failed.
+pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+    // On this thread: children take the end of the thread that started them for the end of their parent.
+    let result = runtime.block_on(run_async(args));
+    // A blocking task that never ends must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// How the work ended.
+enum End {
+    /// As it should.
+    Done,
+    /// By a signal.
+    Signal(ExitCode),
+    /// The user has lost patience while everything was being ended.
+    Impatient(ExitCode),
+}
+
+async fn run_async(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    // First thing, so that a signal during the start ends the children too.
+    let mut signals = Signals::install().context("signals cannot be caught")?;
+    let ui = Ui::new();
+    let mut session = Session::open(args, ui.clone())?;
+    let worked = tokio::select! {
+        worked = session.work() => worked.map(|()| End::Done),
+        signal = signals.next() => {
+            ui.line(format!("\n{}: stopping (again to stop at once)", signal.name()));
+            // Ctrl-C is how a session that is up is meant to end; before that, something has been broken off.
+            let code = if session.is_up() { ExitCode::SUCCESS } else { ExitCode::from(signal.exit_code()) };
+            Ok(End::Signal(code))
+        }
+    };
+    if let Err(error) = &worked {
+        ui.line(format!("\nfailed: {error:#}"));
+        ui.line(format!("logs: {}", session.logs().display()));
+        ui.line("stopping");
+    }
+    let stopped = tokio::select! {
+        () = session.stop() => None,
+        signal = signals.next() => Some(End::Impatient(ExitCode::from(signal.exit_code()))),
+    };
+    // Children that are left are killed when they are dropped.
+    drop(session);
+    match (stopped, worked) {
+        (Some(End::Impatient(code)), _) => Ok(code),
+        (_, Ok(End::Signal(code))) => Ok(code),
+        (_, Ok(_)) => Ok(ExitCode::SUCCESS),
+        // It has been printed above, before the stopping.
+        (_, Err(_)) => Ok(ExitCode::FAILURE),
+    }
+}

@@ -1,0 +1,290 @@
+//! One run of `longshore dev`, from the lock to the last child.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use longshore_bundle::StoreConfig;
+use longshore_proto::TenantId;
+
+use super::call::Call;
+use super::children::{Children, Exit};
+use super::environment::Inherited;
+use super::events::Events;
+use super::examples::{self, Uploaded};
+use super::fleet::{self, GRACE, Member, Place};
+use super::http_client::HttpClient;
+use super::logs::Shown;
+use super::options::{DevArgs, Ports};
+use super::paths::DataDir;
+use super::programs::{Programs, SearchPath};
+use super::redis::Found;
+use super::report::{self, Called};
+use super::s3::{ACCESS_KEY, S3Endpoint, SECRET_KEY};
+use super::ui::Ui;
+use super::{nats, ports, redis};
+
+/// The examples, in the order of their calls: the one that is ready at once comes first.
+const EXAMPLES: [&str; 2] = ["hello-rust", "hello-js"];
+/// A call that waits for a compile ends by itself; this is beyond all its tries.
+const CALL_LIMIT: Duration = Duration::from_secs(300);
+/// A worker or shim that ran this long before it ended is started again; one that did not would only end again.
+const WORTH_A_RESTART: Duration = Duration::from_secs(10);
+/// Servers that keep nothing in memory end at once.
+const SERVER_GRACE: Duration = Duration::from_secs(5);
+
+/// Everything that is running.
+pub(super) struct Session {
+    args: DevArgs,
+    tenant: TenantId,
+    inherited: Inherited,
+    ui: Ui,
+    shown: Shown,
+    data: DataDir,
+    search: SearchPath,
+    programs: Programs,
+    children: Children,
+    members: Vec<Member>,
+    store: Option<S3Endpoint>,
+    up: bool,
+}
+
+impl Session {
+    /// Checks what can be checked before anything is started.
+    pub(super) fn open(args: &DevArgs, ui: Ui) -> anyhow::Result<Self> {
+        let inherited = Inherited::snapshot();
+        let tenant = args.tenant(inherited.text("DEV_TENANT_ID"))?;
+        let search = SearchPath::of_environment();
+        let programs = Programs::find(args, &search)?;
+        let data = DataDir::open(&args.data)?;
+        let shown = Shown::default();
+        let children =
+            Children::new(programs.longshore.clone(), data.path("logs"), ui.clone(), shown.clone());
+        Ok(Self {
+            args: args.clone(),
+            tenant,
+            inherited,
+            ui,
+            shown,
+            data,
+            search,
+            programs,
+            children,
+            members: Vec::new(),
+            store: None,
+            up: false,
+        })
+    }
+
+    /// Everything has been started and the examples have answered.
+    pub(super) fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// The folder of the log files, as the user would type it.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.data.shown("logs")
+    }
+
+    /// Starts everything, calls the examples, prints; then ends (`--once`) or goes on until a child fails for good.
+    pub(super) async fn work(&mut self) -> anyhow::Result<()> {
+        let auto = self.args.ports == Ports::Auto;
+        let fixed = |port| if auto { 0 } else { port };
+        // Ports that callers know by number come first: a conflict should cost nothing.
+        let store =
+            ports::bind("the bundle store", fixed(self.args.s3_port), "--s3-port", "LONGSHORE_DEV_S3_PORT")
+                .await?;
+        let shim_port = if auto {
+            ports::any().await?
+        } else {
+            let free = ports::bind("the shim", self.args.port, "--port", "RUNNER_DOCKER_PORT").await?;
+            free.local_addr().context("a listener has no address")?.port()
+        };
+        if !self.args.once {
+            self.shown.warnings();
+        }
+
+        self.ui.line("Starting");
+        let nats_port = self.start_nats(auto).await?;
+        let redis_port = self.start_redis(auto).await?;
+        let endpoint = S3Endpoint::start(store, &self.data.path("s3"))?;
+        let store_base = endpoint.base();
+        self.ui.item("bundle store", format!("{store_base} ({ACCESS_KEY} / {SECRET_KEY})"));
+        self.store = Some(endpoint);
+        self.start_fleet(&nats_port, redis_port, store_base.clone(), shim_port).await?;
+        let base = format!("http://127.0.0.1:{shim_port}");
+        self.data.announce(&base);
+
+        self.ui.line("Calling the examples");
+        let uploaded = self.upload(store_base).await?;
+        anyhow::ensure!(
+            !uploaded.is_empty() || !self.args.once,
+            "no example was found in {}: run this in the repository, or name the folder by --examples",
+            self.args.examples.display()
+        );
+        let mut called = Vec::new();
+        for to in uploaded {
+            called.push(self.call(&base, to, redis_port).await?);
+        }
+        report::print(&self.ui, &self.data, &called, redis_port);
+        self.up = true;
+        if self.args.once {
+            return Ok(());
+        }
+        self.ui.line(format!("\nLongshore answers on {base}. Ctrl-C ends everything.\n"));
+        self.shown.everything();
+        self.watch().await
+    }
+
+    async fn start_nats(&mut self, auto: bool) -> anyhow::Result<nats::Nats> {
+        let step = self.ui.step("nats-server", "starting");
+        let env = self.inherited.common();
+        let wished = (!auto).then_some(self.args.nats_port);
+        let wish = nats::Wish { program: &self.programs.nats.path, port: wished, env: &env };
+        let nats = nats::start(&mut self.children, &self.data, wish).await?;
+        let why = match wished {
+            Some(wished) if wished != nats.port => format!(" ({wished} is in use)"),
+            _ => String::new(),
+        };
+        step.done(format!("{} on 127.0.0.1:{}{why}", self.programs.nats.version, nats.port));
+        Ok(nats)
+    }
+
+    async fn start_redis(&mut self, auto: bool) -> anyhow::Result<u16> {
+        let wished = self.args.redis_port;
+        let mut why = String::new();
+        if !auto {
+            match redis::probe(wished).await {
+                Found::Redis => {
+                    self.ui
+                        .item("redis", format!("on 127.0.0.1:{wished}: one was there already and is used"));
+                    return Ok(wished);
+                }
+                Found::Locked => why = format!(" ({wished} holds a Redis that asks for a password)"),
+                Found::Other => why = format!(" ({wished} is in use)"),
+                Found::Nobody => {}
+            }
+        }
+        let step = self.ui.step("redis", "starting");
+        let program = Programs::redis(&self.args, &self.search)?;
+        let env = self.inherited.common();
+        let wished = (!auto).then_some(wished);
+        let port = redis::start(&mut self.children, &self.data, program.path, wished, &env).await?;
+        step.done(format!("{} on 127.0.0.1:{port}{why}", program.version));
+        Ok(port)
+    }
+
+    async fn start_fleet(
+        &mut self,
+        nats: &nats::Nats,
+        redis_port: u16,
+        store_base: String,
+        shim_port: u16,
+    ) -> anyhow::Result<()> {
+        let place = Place { nats, redis_port, store_base, data: &self.data, inherited: &self.inherited };
+        place.say_overruled(&self.ui);
+        let step = self.ui.step("workers, shim", "starting");
+        let mut members = Vec::new();
+        for number in 1..=self.args.workers {
+            members.push(place.worker(&self.programs, number).await?);
+        }
+        members.push(place.shim(&self.programs, shim_port));
+        for member in &members {
+            self.children.start(&member.spec)?;
+        }
+        fleet::ready(&mut self.children, &members, &HttpClient::new()).await?;
+        self.members = members;
+        step.done(format!("{} workers, gateway-shim on http://127.0.0.1:{shim_port}", self.args.workers));
+        Ok(())
+    }
+
+    /// Packs the examples that have been built and puts them into the store.
+    async fn upload(&mut self, store_base: String) -> anyhow::Result<Vec<Uploaded>> {
+        let config = StoreConfig {
+            base: store_base,
+            access_key: Some(ACCESS_KEY.to_owned()),
+            secret_key: Some(SECRET_KEY.to_owned()),
+            ..StoreConfig::default()
+        };
+        let store = config.open()?;
+        let mut uploaded = Vec::new();
+        for name in EXAMPLES {
+            let dir = self.args.examples.join(name);
+            if !dir.is_dir() {
+                self.ui.item(name, format!("left out: there is no {}", dir.display()));
+                continue;
+            }
+            let step = self.ui.step(name, "packing and uploading");
+            let packing = tokio::task::spawn_blocking(move || examples::pack(&dir));
+            let Some(packed) = packing.await.context("packing ended")?? else {
+                step.done(
+                    "left out: it has not been built (`make run` builds it where Node >= 20 is installed)",
+                );
+                continue;
+            };
+            let example = packed.upload(name, &self.tenant, &*store).await?;
+            step.done(format!(
+                "uploaded {} ({} KiB, tenant {})",
+                example.hash,
+                example.size / 1024,
+                self.tenant
+            ));
+            uploaded.push(example);
+        }
+        Ok(uploaded)
+    }
+
+    async fn call(&mut self, base: &str, to: Uploaded, redis_port: u16) -> anyhow::Result<Called> {
+        let call = Call::hello(base, &self.tenant, &to, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
+        self.data.write(&format!("{}.json", to.name), &call.json)?;
+        let step = self.ui.step(&to.name, "calling (the first call compiles its component)");
+        let http = HttpClient::new();
+        let making = async {
+            let mut events = Events::from_now(redis_port).await?;
+            let answer = call.make(&http, &step).await?;
+            anyhow::ensure!(answer.status == 200, "it answered {} {}", answer.status, answer.body);
+            let events = events.of_call(&call.request_id).await?;
+            Ok((answer, events))
+        };
+        let made = self.children.while_running(CALL_LIMIT, making).await;
+        let (answer, events) = made.map_err(|error| error.about(&format!("the call to {}", to.name)))?;
+        let called = Called { to, call, answer, events };
+        step.done(called.line());
+        Ok(called)
+    }
+
+    /// Starts again what ends after having run well; gives up where that does not help.
+    async fn watch(&mut self) -> anyhow::Result<()> {
+        loop {
+            let exit: Exit = self.children.next_exit().await;
+            let member = self.members.iter().find(|member| member.spec.name == exit.name);
+            match member {
+                Some(member) if exit.ran >= WORTH_A_RESTART => {
+                    self.ui.line(format!("{exit}\nstarting {} again", exit.name));
+                    self.children.start(&member.spec)?;
+                }
+                _ => anyhow::bail!("{exit}"),
+            }
+        }
+    }
+
+    /// Ends everything in order: no new calls, running ones finish, then what they need.
+    pub(super) async fn stop(&mut self) {
+        self.shown.nothing();
+        let step = self.ui.step("stopping", "shim, workers, redis, nats");
+        let mut killed = Vec::new();
+        for (prefixes, grace) in [
+            (&["shim"][..], GRACE + Duration::from_secs(2)),
+            (&["worker-"][..], GRACE + Duration::from_secs(5)),
+            (&["redis", "nats"][..], SERVER_GRACE),
+        ] {
+            killed.extend(self.children.stop(prefixes, grace).await);
+        }
+        self.store = None;
+        if killed.is_empty() {
+            step.done("everything has ended");
+        } else {
+            step.done(format!("killed, because they did not end in time: {}", killed.join(", ")));
+        }
+    }
+}
