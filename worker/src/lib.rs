@@ -1,4 +1,10 @@
 //! The worker: admission -> engine -> host -> answer, and the debug publisher.
 
 pub mod admit;
+pub mod debug;
+pub mod engine;
+pub mod events;
+pub mod execute;
+pub mod host;
 pub mod job;
+pub mod metrics;

@@ -1,0 +1,149 @@
+//! The wasmtime engine of the process: one, because its pool reserves address space once. The predecessor made one
+//! per call and ran out of address space after 63.
+
+use std::hash::{Hash, Hasher};
+
+use longshore_proto::limits::MAX_MEMORY_MB;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmBacktraceDetails};
+
+use super::config::{ConfigError, EngineConfig};
+use super::ticker::Ticker;
+
+/// Stack for wasm frames. SpiderMonkey compiled to wasm needs more than wasmtime's 512 KiB for deeply nested
+/// JavaScript; its own limit strikes before this one.
+const WASM_STACK: usize = 1 << 20;
+/// The fiber's whole stack. What is left above `WASM_STACK` is for host functions, which run on the same fiber: too
+/// little would turn a guest's deep recursion that ends in a host call into an abort of the process.
+const FIBER_STACK: usize = 2 << 20;
+/// Linear memories of one component. JavaScript and Rust components have one; adapters have none of their own.
+pub const MEMORIES_PER_COMPONENT: u32 = 4;
+/// Tables of one component: one of the program, one of each shim.
+pub const TABLES_PER_COMPONENT: u32 = 16;
+/// Core instances of one component: program, adapters, shims. componentize-js makes about ten.
+pub const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
+/// Elements of one table. The reference's pool allowed 20,000; a JavaScript component uses about 12,000.
+pub const TABLE_ELEMENTS: usize = 100_000;
+/// Metadata of one instance (function references and globals), on the heap and only as large as needed.
+const INSTANCE_METADATA: usize = 4 << 20;
+/// Frames kept of a trap's backtrace.
+const BACKTRACE_FRAMES: usize = 32;
+/// Raised when the same component must be compiled anew although wasmtime would take the old artifact.
+const ARTIFACT_FORMAT: u32 = 1;
+
+/// An engine with its ticker.
+pub struct Runtime {
+    engine: wasmtime::Engine,
+    fingerprint: String,
+    // Dropped after the engine handle; it holds only a weak reference.
+    _ticker: Ticker,
+}
+
+/// The engine cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// wasmtime refused, usually because address space is limited (`ulimit -v`).
+    #[error("the wasm engine cannot be made: {0:#}")]
+    Engine(wasmtime::Error),
+    /// No thread for the ticker.
+    #[error("the epoch ticker cannot be started")]
+    Ticker(#[source] std::io::Error),
+}
+
+impl Runtime {
+    /// Reserves the pool and starts the ticker.
+    pub fn new(config: &EngineConfig) -> Result<Self, RuntimeError> {
+        let instances = config.pool_instances()?;
+        let engine = wasmtime::Engine::new(&settings(instances)).map_err(RuntimeError::Engine)?;
+        let ticker = Ticker::start(&engine).map_err(RuntimeError::Ticker)?;
+        Ok(Self { fingerprint: fingerprint(&engine), engine, _ticker: ticker })
+    }
+
+    /// wasmtime's handle.
+    pub fn engine(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    /// Names everything that decides whether a compiled artifact fits: wasmtime's version, compiler settings, CPU
+    /// features. 32 hex digits.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+fn settings(instances: u32) -> Config {
+    let mut config = Config::new();
+    config.strategy(Strategy::Cranelift);
+
+    // Replay: the same inputs must give the same bits on every machine.
+    config.cranelift_nan_canonicalization(true);
+    config.relaxed_simd_deterministic(true);
+    // What no extension toolchain emits and no replay could hold.
+    config.wasm_memory64(false).wasm_custom_page_sizes(false).gc_support(false);
+
+    config.epoch_interruption(true);
+    config.max_wasm_stack(WASM_STACK).async_stack_size(FIBER_STACK);
+    config.memory_init_cow(true);
+    // Compilation runs inside the compile pool's rayon threads and uses only those.
+    config.parallel_compilation(true);
+
+    // Names come from the name section; the tenant's DWARF is neither kept nor parsed.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
+
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    config
+}
+
+/// Address space, not memory: each linear memory reserves 4 GiB (so that 32-bit accesses need no bounds check) and a
+/// guard of 32 MiB, each table 800 KB, each stack 2 MiB. With 8 slots, that is 32 instances, 128 memories: 516 GiB of
+/// the 128 TiB that a process has, so even eight processes of 64 slots fit. `ulimit -v` must be unlimited.
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT))
+        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_module(MEMORIES_PER_COMPONENT)
+        .max_tables_per_module(TABLES_PER_COMPONENT)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(usize::try_from(MAX_MEMORY_MB << 20).unwrap_or(usize::MAX))
+        .max_core_instance_size(INSTANCE_METADATA)
+        .max_component_instance_size(INSTANCE_METADATA);
+    pool
+}
+
+fn fingerprint(engine: &wasmtime::Engine) -> String {
+    struct Blake(blake3::Hasher);
+    impl Hasher for Blake {
+        fn finish(&self) -> u64 {
+            0 // Only `write` is used: the digest is taken from the hasher itself.
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut hasher = Blake(blake3::Hasher::new());
+    ARTIFACT_FORMAT.hash(&mut hasher);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.0.finalize().to_hex().chars().take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_engines_with_one_configuration_share_artifacts() {
+        let make = || Runtime::new(&EngineConfig { slots: 1, ..EngineConfig::new("/x") }).unwrap();
+        let (one, two) = (make(), make());
+        assert_eq!(one.fingerprint(), two.fingerprint());
+        assert_eq!(one.fingerprint().len(), 32);
+    }
+}

@@ -1,0 +1,18 @@
+//! Where debug events go. The Redis publisher implements the trait; tests collect.
+
+use longshore_proto::event::DebugEvent;
+
+/// Takes debug events. Called from host functions on the threads that run guests: an implementation must not block
+/// and must not fail; what it cannot keep it counts.
+pub trait EventSink: Send + Sync {
+    /// Takes one event.
+    fn emit(&self, event: DebugEvent);
+}
+
+/// Drops everything: for a worker without a debug store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn emit(&self, _event: DebugEvent) {}
+}

@@ -1,0 +1,26 @@
+//! `cap:context.read`: who the call is for. Reads memory; records nothing but the call.
+
+use super::bindings::alga::extension::context::Host;
+use super::bindings::alga::extension::types::ContextData;
+use super::{RunState, host_call};
+
+impl RunState {
+    /// The same record that the handler gets with its request.
+    pub fn context_data(&self) -> ContextData {
+        let context = &self.run.context;
+        ContextData {
+            request_id: context.request_id.clone(),
+            tenant_id: context.tenant.to_string(),
+            extension_id: context.extension.to_string(),
+            install_id: context.install_id.clone(),
+            version_id: context.version_id.clone(),
+        }
+    }
+}
+
+impl Host for RunState {
+    /// The capability is always granted and the function has no way to say no.
+    async fn get_context(&mut self) -> wasmtime::Result<ContextData> {
+        host_call!(self, "context.get-context", ContextRead, denied: self.context_data(), self.context_data())
+    }
+}

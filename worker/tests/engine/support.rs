@@ -1,0 +1,182 @@
+//! An executor over the folder of built guests, without store, NATS or Redis.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use longshore_proto::call::{RunContext, RunHttp};
+use longshore_proto::event::{DebugEvent, Kind};
+use longshore_proto::{
+    CallError, CapabilitySet, ContentHash, ErrorCode, ExecutionId, ExtensionId, Limits, Run, TenantId, User,
+};
+use longshore_worker::engine::config::EngineConfig;
+use longshore_worker::engine::source::{ComponentSource, SourceComponent};
+use longshore_worker::events::EventSink;
+use longshore_worker::execute::{Executor, ExecutorConfig};
+use longshore_worker::job::{GuestResponse, Job, Outcome};
+use parking_lot::Mutex;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+pub fn built_guests() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/built")
+}
+
+/// Takes the extension's id as the name of a file.
+pub struct Folder(pub PathBuf);
+
+#[async_trait::async_trait]
+impl ComponentSource for Folder {
+    async fn component(
+        &self,
+        _tenant: &TenantId,
+        extension: &ExtensionId,
+        _bundle: &ContentHash,
+    ) -> Result<Option<SourceComponent>, CallError> {
+        let path = self.0.join(format!("{extension}.wasm"));
+        if !path.exists() {
+            return Ok(None);
+        }
+        let sha256 = Sha256::digest(std::fs::read(&path).unwrap()).into();
+        Ok(Some(SourceComponent { path, sha256, lease: Arc::new(()) }))
+    }
+}
+
+#[derive(Default)]
+pub struct Collected(Mutex<Vec<DebugEvent>>);
+
+impl EventSink for Collected {
+    fn emit(&self, event: DebugEvent) {
+        self.0.lock().push(event);
+    }
+}
+
+pub struct Fixture {
+    pub executor: Arc<Executor>,
+    pub root: tempfile::TempDir,
+    pub config: ExecutorConfig,
+    events: Arc<Collected>,
+}
+
+pub fn fixture() -> Fixture {
+    fixture_with(|_| {})
+}
+
+pub fn fixture_with(change: impl FnOnce(&mut ExecutorConfig)) -> Fixture {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = ExecutorConfig::new(EngineConfig::new(root.path()));
+    change(&mut config);
+    let events = Arc::new(Collected::default());
+    let executor = executor(config.clone(), built_guests(), &events);
+    Fixture { executor, root, config, events }
+}
+
+pub fn executor(config: ExecutorConfig, guests: PathBuf, events: &Arc<Collected>) -> Arc<Executor> {
+    Arc::new(Executor::new(config, Arc::new(Folder(guests)), Arc::clone(events) as _).unwrap())
+}
+
+impl Fixture {
+    /// Another process on the same cache folder.
+    pub fn restart(&self) -> Arc<Executor> {
+        executor(self.config.clone(), built_guests(), &self.events)
+    }
+
+    pub async fn run(&self, call: Call) -> Outcome {
+        self.executor.execute(call.job()).await
+    }
+
+    pub async fn code(&self, call: Call) -> ErrorCode {
+        self.run(call).await.result.unwrap_err().code
+    }
+
+    pub fn events(&self) -> Vec<DebugEvent> {
+        self.events.0.lock().clone()
+    }
+
+    pub fn of_kind(&self, kind: Kind) -> Vec<DebugEvent> {
+        self.events().into_iter().filter(|e| e.kind == kind).collect()
+    }
+
+    pub fn messages(&self, kind: Kind) -> Vec<String> {
+        self.of_kind(kind).into_iter().map(|e| e.message).collect()
+    }
+}
+
+pub struct Call {
+    run: Run,
+    body: Option<Bytes>,
+    timeout: Duration,
+    pub cancel: CancellationToken,
+}
+
+/// A call to a guest with `path?query`.
+pub fn call(guest: &str, url: &str) -> Call {
+    Call {
+        run: Run {
+            context: RunContext {
+                request_id: Some("r-1".into()),
+                tenant: "tenant-1".parse().unwrap(),
+                extension: guest.parse().unwrap(),
+                install_id: Some("i-1".into()),
+                version_id: None,
+                content_hash: ContentHash::from_bytes([7; 32]),
+                config: Default::default(),
+            },
+            http: RunHttp { method: "GET".into(), url: url.into(), headers: Vec::new() },
+            limits: Limits::default(),
+            capabilities: CapabilitySet::default(),
+            user: None,
+            secret_envelope: None,
+        },
+        body: None,
+        timeout: Duration::from_secs(30),
+        cancel: CancellationToken::new(),
+    }
+}
+
+impl Call {
+    pub fn post(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
+        self.run.http.method = "POST".into();
+        self.run.http.headers.push(("Content-Type".into(), content_type.into()));
+        self.body = Some(body.into());
+        self
+    }
+    pub fn timeout_ms(mut self, ms: u64) -> Self {
+        self.timeout = Duration::from_millis(ms);
+        self
+    }
+    pub fn memory_mb(mut self, mb: u64) -> Self {
+        self.run.limits.memory_mb = mb;
+        self
+    }
+    pub fn user(mut self, user: User) -> Self {
+        self.run.user = Some(user);
+        self
+    }
+    pub fn grant_all(mut self) -> Self {
+        let all = longshore_proto::Capability::ALL.iter().map(|c| c.as_str());
+        self.run.capabilities = CapabilitySet::parse(all).unwrap();
+        self
+    }
+    pub fn job(self) -> Job {
+        Job {
+            execution: ExecutionId::from_bytes(rand::random()),
+            attempt: 1,
+            run: Arc::new(self.run),
+            body: self.body,
+            deadline: Instant::now() + self.timeout,
+            cancel: self.cancel,
+        }
+    }
+}
+
+pub fn json(outcome: &Outcome) -> Value {
+    let response = answer(outcome);
+    serde_json::from_slice(response.body.as_ref().unwrap()).unwrap()
+}
+
+pub fn answer(outcome: &Outcome) -> &GuestResponse {
+    outcome.result.as_ref().unwrap()
+}
