@@ -1,0 +1,111 @@
+//! Everything that a call goes through, for one test.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::call::Extension;
+use crate::nats::Nats;
+use crate::redis::Redis;
+use crate::service::Service;
+use crate::store::{self, Store};
+
+/// The prefix of the streams of debug events.
+pub const STREAM_PREFIX: &str = "ext-debug:";
+
+/// The servers of one test, and where its workers keep their files.
+pub struct Stack {
+    /// NATS.
+    pub nats: Nats,
+    /// Redis.
+    pub redis: Redis,
+    /// The bundle store.
+    pub store: Store,
+    cache: TempDir,
+}
+
+impl Stack {
+    /// Starts the servers.
+    pub async fn start() -> Self {
+        let (nats, redis, store) = tokio::join!(Nats::start(), Redis::start(), Store::start());
+        Self { nats, redis, store, cache: tempfile::tempdir().unwrap() }
+    }
+
+    /// Starts the servers, workers with `settings`, and a shim; waits until all are ready.
+    pub async fn with_workers<const N: usize>(settings: &[(&str, &str)]) -> (Self, [Service; N], Service) {
+        let stack = Self::start().await;
+        let workers: [_; N] = std::array::from_fn(|_| stack.worker(settings));
+        let (workers, shim) = tokio::join!(futures::future::join_all(workers), stack.shim(&[]));
+        let Ok(workers) = workers.try_into() else { unreachable!("one worker for each future") };
+        (stack, workers, shim)
+    }
+
+    /// Starts a worker and waits until it is ready.
+    pub async fn worker(&self, settings: &[(&str, &str)]) -> Service {
+        let mut worker = Service::start("worker", "worker", &self.worker_settings(settings)).await;
+        worker.ready().await;
+        worker
+    }
+
+    /// Starts a shim and waits until it is ready: it listens for workers for three seconds.
+    pub async fn shim(&self, settings: &[(&str, &str)]) -> Service {
+        let mut shim = Service::start("gateway-shim", "gateway-shim", &self.shim_settings(settings)).await;
+        shim.ready().await;
+        shim
+    }
+
+    /// The cache folder that the workers share.
+    pub fn cache(&self) -> &Path {
+        self.cache.path()
+    }
+
+    /// The environment of a worker; `settings` win.
+    pub fn worker_settings<'s>(&self, settings: &[(&'s str, &str)]) -> Vec<(&'s str, String)> {
+        let own = [
+            ("NATS_URL", self.nats.url()),
+            ("NATS_USER", "worker".to_owned()),
+            ("NATS_PASSWORD", self.nats.password("worker").to_owned()),
+            ("BUNDLE_STORE_BASE", self.store.base()),
+            ("S3_ACCESS_KEY", store::ACCESS_KEY.to_owned()),
+            ("S3_SECRET_KEY", store::SECRET_KEY.to_owned()),
+            ("EXT_CACHE_ROOT", self.cache.path().to_str().unwrap().to_owned()),
+            ("RUNNER_DEBUG_REDIS_URL", self.redis.url()),
+            ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
+            ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
+        ];
+        merged(own, settings)
+    }
+
+    /// The environment of a shim; `settings` win.
+    pub fn shim_settings<'s>(&self, settings: &[(&'s str, &str)]) -> Vec<(&'s str, String)> {
+        let own = [
+            ("NATS_URL", self.nats.url()),
+            ("NATS_USER", "shim".to_owned()),
+            ("NATS_PASSWORD", self.nats.password("shim").to_owned()),
+            ("LONGSHORE_HTTP_ADDR", "127.0.0.1:0".to_owned()),
+        ];
+        merged(own, settings)
+    }
+
+    /// Uploads a guest made for tests for a tenant, as an extension named after it.
+    pub fn install(&self, tenant: &str, guest: &str) -> Extension {
+        let hash = self.store.upload(tenant, guest, &store::bundle(guest));
+        Extension { tenant: tenant.to_owned(), id: guest.to_owned(), hash }
+    }
+
+    /// Uploads an archive for a tenant.
+    pub fn install_archive(&self, tenant: &str, extension: &str, archive: &[u8]) -> Extension {
+        let hash = self.store.upload(tenant, extension, archive);
+        Extension { tenant: tenant.to_owned(), id: extension.to_owned(), hash }
+    }
+}
+
+fn merged<'s, const N: usize>(
+    own: [(&'s str, String); N],
+    settings: &[(&'s str, &str)],
+) -> Vec<(&'s str, String)> {
+    let mut all: Vec<_> =
+        own.into_iter().filter(|(name, _)| settings.iter().all(|(other, _)| other != name)).collect();
+    all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    all
+}
