@@ -358,4 +358,42 @@ mod tests {
         assert!(shown.starts_with("invalid type: string, expected u64"), "{shown}");
         assert_eq!(without_value("missing field `http` at line 1"), "missing field `http` at line 1");
     }
+
+    struct Silent;
+
+    impl Dispatch for Silent {
+        fn call(&self, _call: Call) -> impl Future<Output = crate::dispatch::CallResult> + Send {
+            std::future::pending()
+        }
+        fn fleet(&self) -> crate::http::Fleet {
+            crate::http::Fleet { nats_connected: true, workers: 1 }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dispatcher_that_does_not_answer_cannot_keep_the_caller_waiting() {
+        use http_body_util::{BodyExt as _, Full};
+        use longshore_service::metrics::Metrics;
+
+        let env = std::collections::BTreeMap::<String, String>::new();
+        let config = crate::http::HttpConfig::load(&env, ["shim".to_owned()]).unwrap();
+        let metrics = crate::http::HttpMetrics::register(&Metrics::new("shim"));
+        let app = App::new(Arc::new(Silent), config, metrics);
+        let json = serde_json::json!({
+            "context": {"tenant_id": "t", "extension_id": "e", "content_hash": "ab".repeat(32)},
+            "http": {"method": "GET", "path": "/"}, "limits": {"timeout_ms": 300},
+        });
+        let request = Request::post("/v1/execute")
+            .header("content-type", "application/json")
+            .header("x-alga-tenant", "t")
+            .header("x-alga-extension", "e")
+            .body(Full::new(Bytes::from(json.to_string())))
+            .unwrap();
+        let started = Instant::now();
+        let response = execute(app, request).await;
+        assert_eq!(started.elapsed().as_millis(), 275, "half of the margin before the caller's timeout");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let envelope: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(envelope["error"], "execute_failed: timeout");
+    }
 }

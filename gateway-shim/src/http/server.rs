@@ -150,7 +150,7 @@ async fn accept(
                     | io::ErrorKind::Interrupted
             ) => {}
         Err(error) => {
-            if shared.metrics.accept_errors.inc() % 100 == 0 {
+            if shared.metrics.accept_errors.inc().is_multiple_of(100) {
                 tracing::error!(%error, "connections cannot be accepted");
             }
             tokio::time::sleep(ACCEPT_PAUSE).await;

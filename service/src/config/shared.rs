@@ -79,3 +79,37 @@ crate::settings! {
         pub grace: Seconds = "310", env "LONGSHORE_SHUTDOWN_GRACE";
     }
 }
+
+crate::settings! {
+    /// Where bundles are kept.
+    pub struct StoreSettings, group "Bundle store", validate check_store {
+        /// `http(s)://host[:port]/bucket[/prefix]`, `s3://bucket[/prefix]`, an absolute folder or `file:///folder`. A worker needs it.
+        pub base: Option<String>, env "BUNDLE_STORE_BASE", aliases ["RUNNER_BUNDLE_STORE_BASE"];
+        /// For `s3://`: the server; AWS's own for the region if unset.
+        pub endpoint: Option<String>, env "S3_ENDPOINT";
+        /// With the secret key: requests are signed. Without both, they are not.
+        pub access_key: Option<Secret>, env "S3_ACCESS_KEY", aliases ["MINIO_ACCESS_KEY"];
+        /// With the access key.
+        pub secret_key: Option<Secret>, env "S3_SECRET_KEY", aliases ["MINIO_SECRET_KEY"];
+        /// The region in signatures.
+        pub region: String = "us-east-1", env "S3_REGION";
+    }
+}
+
+fn check_store(config: &StoreSettings, errors: &mut ConfigErrors) {
+    if config.access_key.is_some() != config.secret_key.is_some() {
+        errors.other("S3_ACCESS_KEY and S3_SECRET_KEY belong together: set both or none");
+    }
+}
+
+impl super::FromSetting for longshore_proto::PoolName {
+    fn expected() -> String {
+        "a name of A-Z a-z 0-9 _ - without dots, and not `shim`".to_owned()
+    }
+    fn parse(raw: &str) -> Option<Self> {
+        raw.parse().ok()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}

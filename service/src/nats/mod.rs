@@ -9,8 +9,11 @@
 
 mod link;
 mod metrics;
+pub mod outbox;
 mod round_trip;
+mod routes;
 mod throttle;
+pub mod transfer;
 mod watcher;
 
 use std::time::Duration;
@@ -20,7 +23,9 @@ use rand::RngExt;
 
 use crate::config::{FromSetting, NatsConfig};
 pub use metrics::NatsMetrics;
+pub use outbox::{Outbox, Outgoing};
 pub use round_trip::{RoundTripError, round_trip};
+pub use routes::{RouteGuard, Routes};
 pub use watcher::{LinkState, Watcher};
 
 /// Both sides ping each second; see `deploy/nats.conf` for the server's side.

@@ -34,7 +34,9 @@ pub(super) struct Offers {
 impl Offers {
     /// Somebody was told `busy`. Its place in the line is that of its first refusal.
     pub(super) fn remember(&mut self, now_ms: u64, who: Bounced) {
-        if let Some((_, at)) = self.bounced.iter_mut().find(|(b, _)| b.shim == who.shim && b.tenant == who.tenant) {
+        if let Some((_, at)) =
+            self.bounced.iter_mut().find(|(b, _)| b.shim == who.shim && b.tenant == who.tenant)
+        {
             *at = now_ms;
         } else if self.bounced.len() < MAX_BOUNCED {
             self.bounced.push_back((who, now_ms));
@@ -55,7 +57,8 @@ impl Offers {
 
     /// Slots promised to others than this shim.
     pub(super) fn reserved_for_others(&self, now_ms: u64, shim: Option<BootId>) -> u32 {
-        let others = self.reserved.iter().filter(|(who, until)| now_ms < *until && Some(*who) != shim).count();
+        let others =
+            self.reserved.iter().filter(|(who, until)| now_ms < *until && Some(*who) != shim).count();
         u32::try_from(others).unwrap_or(u32::MAX)
     }
 

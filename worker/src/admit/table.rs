@@ -84,8 +84,15 @@ pub struct Report<A> {
 
 #[derive(Debug)]
 enum State<A> {
-    Running { tenant: TenantId },
-    Kept { tenant: TenantId, answer: Arc<A>, bytes: usize, until_ms: u64 },
+    Running {
+        tenant: TenantId,
+    },
+    Kept {
+        tenant: TenantId,
+        answer: Arc<A>,
+        bytes: usize,
+        until_ms: u64,
+    },
     Over,
     /// Told `busy`, or cancelled before it arrived: a second copy of the message must not run either.
     Refused,
@@ -184,7 +191,8 @@ impl<A> Table<A> {
                 if reason != BusyReason::Leaving {
                     self.told_busy.insert(arrival.tenant.clone(), now_ms);
                     if let Some((id, inbox)) = &arrival.shim {
-                        let who = Bounced { shim: *id, tenant: arrival.tenant.clone(), inbox: Arc::clone(inbox) };
+                        let who =
+                            Bounced { shim: *id, tenant: arrival.tenant.clone(), inbox: Arc::clone(inbox) };
                         self.offers.remember(now_ms, who);
                     }
                 }
@@ -231,7 +239,9 @@ impl<A> Table<A> {
         let waiting = self
             .told_busy
             .iter()
-            .filter(|(tenant, at)| now_ms < **at + WAITING_MS && !self.running_by_tenant.contains_key(*tenant))
+            .filter(|(tenant, at)| {
+                now_ms < **at + WAITING_MS && !self.running_by_tenant.contains_key(*tenant)
+            })
             .count();
         let contenders = (self.running_by_tenant.len() + waiting).max(1);
         self.config.slots.div_ceil(u32::try_from(contenders).unwrap_or(u32::MAX)).max(1)
@@ -239,7 +249,13 @@ impl<A> Table<A> {
 
     /// A run is over and its instance dropped: the slot is free. `bytes` is what keeping the answer costs. The
     /// answer of a plain client's call is not kept: it is sent once.
-    pub fn finish(&mut self, now_ms: u64, call: CallRef, answer: Option<(Arc<A>, usize)>, fault: Option<Fault>) {
+    pub fn finish(
+        &mut self,
+        now_ms: u64,
+        call: CallRef,
+        answer: Option<(Arc<A>, usize)>,
+        fault: Option<Fault>,
+    ) {
         let Some(entry) = self.entries.get_mut(&call) else { return };
         let State::Running { tenant } = &entry.state else { return };
         let tenant = tenant.clone();
@@ -268,7 +284,11 @@ impl<A> Table<A> {
 
     /// Answers a question, forgets what it acknowledges, and from now on refuses what it asks for in vain.
     pub fn question(&mut self, now_ms: u64, question: &Question) -> Report<A> {
-        let mut report = Report { calls: Vec::with_capacity(question.calls.len()), resend: Vec::new(), cancel: Vec::new() };
+        let mut report = Report {
+            calls: Vec::with_capacity(question.calls.len()),
+            resend: Vec::new(),
+            cancel: Vec::new(),
+        };
         if !self.hear_shim(now_ms, question.shim) {
             return report;
         }
@@ -407,6 +427,11 @@ impl<A> Table<A> {
     /// From now on every call is told `busy leaving`.
     pub fn leave(&mut self) {
         self.leaving = true;
+    }
+
+    /// It takes no more calls.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// Slots without a run. Reserved ones count: they are free for somebody.

@@ -71,7 +71,9 @@ impl Machine {
 
     /// A send is known to have been taken: it no longer counts against the estimate.
     fn decided(&mut self, call: CallRef) {
-        let Some(send) = self.calls.get_mut(&call.execution).and_then(|c| c.send_mut(call.send)) else { return };
+        let Some(send) = self.calls.get_mut(&call.execution).and_then(|c| c.send_mut(call.send)) else {
+            return;
+        };
         let before = std::mem::replace(&mut send.state, SendState::Taken);
         let worker_id = send.worker;
         if before == SendState::Sent
@@ -203,7 +205,12 @@ impl Machine {
     }
 
     /// An attempt ended without an answer and may have run: a safe call gets another, an unsafe one its error.
-    pub(super) fn attempt_ended(&mut self, now_ms: u64, execution: longshore_proto::ExecutionId, code: ErrorCode) {
+    pub(super) fn attempt_ended(
+        &mut self,
+        now_ms: u64,
+        execution: longshore_proto::ExecutionId,
+        code: ErrorCode,
+    ) {
         let Some(call) = self.calls.get(&execution) else { return };
         if !matches!(call.progress, Progress::Sent) || call.is_alive() {
             return;
@@ -212,7 +219,10 @@ impl Machine {
             self.requeue(now_ms, execution);
         } else {
             let attempts = call.attempts;
-            self.finish(execution, Err(CallError::new(code, format!("it may have run; attempts: {attempts}"))));
+            self.finish(
+                execution,
+                Err(CallError::new(code, format!("it may have run; attempts: {attempts}"))),
+            );
         }
     }
 
@@ -258,9 +268,9 @@ impl Machine {
 
     /// The sender no longer has the body, or broke the rules of the transfer.
     pub fn fetch_failed(&mut self, now_ms: u64, call: CallRef) {
-        if self.calls.get(&call.execution).is_some_and(|c| {
-            matches!(c.progress, Progress::Fetching(n) | Progress::Committed(n) if n == call.send)
-        }) {
+        if self.calls.get(&call.execution).is_some_and(
+            |c| matches!(c.progress, Progress::Fetching(n) | Progress::Committed(n) if n == call.send),
+        ) {
             self.answer_is_gone(now_ms, call);
         }
     }

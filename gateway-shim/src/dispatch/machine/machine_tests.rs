@@ -47,19 +47,22 @@ impl Bench {
 
     fn announce(&mut self, now: u64, n: u8, free: u32) {
         self.announcements += 1;
-        self.m.announced(now, &WorkerAnnouncement {
-            v: 1,
-            worker: worker(n),
-            pool: PoolName::default(),
-            name: String::new(),
-            version: String::new(),
-            number: self.announcements,
-            slots: 8,
-            free,
-            load_percent: 0,
-            leaving: false,
-            unwell: false,
-        });
+        self.m.announced(
+            now,
+            &WorkerAnnouncement {
+                v: 1,
+                worker: worker(n),
+                pool: PoolName::default(),
+                name: String::new(),
+                version: String::new(),
+                number: self.announcements,
+                slots: 8,
+                free,
+                load_percent: 0,
+                leaving: false,
+                unwell: false,
+            },
+        );
     }
 
     fn frame(&mut self, now: u64, n: u8, free: u32, frame: Reply) {

@@ -22,6 +22,7 @@ use waiting::WaitingRoom;
 use workers::Workers;
 
 pub use call::CallMeta;
+pub use timers::TICK_MS;
 
 /// The worker gets so much less time than the shim has, so that its own, finer timeout arrives first.
 const REPLY_MS: u64 = 20;
@@ -219,6 +220,11 @@ impl Machine {
         }
     }
 
+    /// The last that [`Self::link`] was told.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// A worker has announced itself.
     pub fn announced(&mut self, now_ms: u64, announcement: &WorkerAnnouncement) {
         self.workers.announced(now_ms, announcement);
@@ -227,9 +233,10 @@ impl Machine {
 
     /// What there is, for metrics and readiness.
     pub fn counts(&self, now_ms: u64) -> Counts {
-        let workers = self.workers.iter().filter(|w| {
-            !w.leaving && self.workers.silence_ms(now_ms, w) < workers::SILENT_MS
-        });
+        let workers = self
+            .workers
+            .iter()
+            .filter(|w| !w.leaving && self.workers.silence_ms(now_ms, w) < workers::SILENT_MS);
         Counts {
             waiting: self.waiting,
             in_flight: self.calls.len().saturating_sub(self.waiting),
@@ -251,7 +258,8 @@ impl Machine {
     }
 
     fn pump_all(&mut self, now_ms: u64) {
-        let pools: Vec<PoolName> = self.rooms.iter().filter(|(_, r)| r.len() > 0).map(|(p, _)| p.clone()).collect();
+        let pools: Vec<PoolName> =
+            self.rooms.iter().filter(|(_, r)| r.len() > 0).map(|(p, _)| p.clone()).collect();
         for pool in pools {
             self.pump(now_ms, &pool);
         }
@@ -273,7 +281,9 @@ impl Machine {
             });
             let (Some((tenant, execution)), Some(worker_id)) = (next, chosen) else { return };
             self.waiting = self.waiting.saturating_sub(1);
-            let (Some(call), Some(worker)) = (self.calls.get_mut(&execution), self.workers.get_mut(worker_id)) else {
+            let (Some(call), Some(worker)) =
+                (self.calls.get_mut(&execution), self.workers.get_mut(worker_id))
+            else {
                 continue;
             };
             let number = SendNo(self.next_send);

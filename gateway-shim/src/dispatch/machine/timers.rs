@@ -50,11 +50,13 @@ impl Machine {
                 }
                 // A safe call may wait again while a lost attempt has perhaps run: it has not timed out in a guest.
                 Progress::Waiting => {
-                    let error = CallError::new(ErrorCode::Overloaded, "no slot became free before the deadline");
+                    let error =
+                        CallError::new(ErrorCode::Overloaded, "no slot became free before the deadline");
                     self.finish(execution, Err(error));
                 }
                 Progress::Sent | Progress::Fetching(_) => {
-                    let error = CallError::new(ErrorCode::Timeout, "the deadline passed before the worker answered");
+                    let error =
+                        CallError::new(ErrorCode::Timeout, "the deadline passed before the worker answered");
                     self.finish(execution, Err(error));
                 }
             }
@@ -80,9 +82,10 @@ impl Machine {
     fn ask(&mut self, now_ms: u64) {
         let mut overdue: Vec<BootId> = Vec::new();
         for call in self.calls.values() {
-            let late = call.sends.iter().filter(|s| {
-                s.state == SendState::Sent && now_ms >= s.sent_ms + UNDECIDED_MS
-            });
+            let late = call
+                .sends
+                .iter()
+                .filter(|s| s.state == SendState::Sent && now_ms >= s.sent_ms + UNDECIDED_MS);
             overdue.extend(late.map(|s| s.worker));
         }
         let due: Vec<BootId> = self
@@ -97,6 +100,14 @@ impl Machine {
             .map(|w| w.id)
             .collect();
         for worker in due {
+            self.ask_worker(now_ms, worker);
+        }
+    }
+
+    /// The last word before leaving: every worker may forget the answers that have been given.
+    pub fn farewell(&mut self, now_ms: u64) {
+        let owing: Vec<BootId> = self.workers.iter().filter(|w| w.acknowledge).map(|w| w.id).collect();
+        for worker in owing {
             self.ask_worker(now_ms, worker);
         }
     }

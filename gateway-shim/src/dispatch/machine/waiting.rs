@@ -48,10 +48,7 @@ impl WaitingRoom {
         mut eligible: impl FnMut(&TenantId, ExecutionId) -> bool,
     ) -> Option<(TenantId, ExecutionId)> {
         let position = self.turns.iter().position(|tenant| {
-            self.queues
-                .get(tenant)
-                .and_then(|q| q.calls.front())
-                .is_some_and(|(id, _)| eligible(tenant, *id))
+            self.queues.get(tenant).and_then(|q| q.calls.front()).is_some_and(|(id, _)| eligible(tenant, *id))
         })?;
         let tenant = self.turns.get(position)?.clone();
         let queue = self.queues.get_mut(&tenant)?;

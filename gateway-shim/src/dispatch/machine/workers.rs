@@ -132,10 +132,6 @@ impl Workers {
         self.by_id.values()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
-        self.by_id.values_mut()
-    }
-
     pub(super) fn remove(&mut self, id: BootId) -> Option<Worker> {
         self.by_id.remove(&id)
     }

@@ -1,0 +1,151 @@
+//! Settings of the gateway, read once.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use longshore_bundle::StoreConfig;
+use longshore_proto::PoolName;
+use longshore_service::config::{
+    ByteSize, ConfigErrors, LifecycleConfig, NatsConfig, Secret, StoreSettings, TelemetryConfig,
+};
+use url::Url;
+
+use crate::dispatch::machine::MachineConfig;
+use crate::http::HttpConfig;
+
+longshore_service::setting_enum! {
+    /// Where installs come from.
+    pub enum RegistryBackend {
+        /// From NATS: standalone.
+        Nats = "nats",
+        /// From the platform's HTTP API.
+        Platform = "platform",
+    }
+}
+
+longshore_service::settings! {
+    /// Settings of a gateway process.
+    pub struct ShimConfig, group "Gateway", validate check {
+        /// Calls of one tenant and extension that may wait for a slot; one more is answered 429 `queue_full`.
+        pub max_waiting_per_extension: NonZeroUsize = "256", env "LONGSHORE_MAX_WAITING_PER_EXTENSION";
+        /// Calls that may wait for a slot in all; a tenant may hold a quarter of these places.
+        pub max_waiting: NonZeroUsize = "4096", env "LONGSHORE_MAX_WAITING";
+        /// Pools that scale from zero: their calls wait for a worker instead of being answered `no_workers`.
+        pub hold_pools: Vec<PoolName> = "", env "LONGSHORE_HOLD_POOLS";
+        /// The HTTP side.
+        pub http: HttpConfig;
+        /// Installs.
+        pub registry: RegistrySettings;
+        /// UI assets.
+        pub assets: AssetSettings;
+        /// The bundle store.
+        pub store: StoreSettings;
+        /// The connection to NATS.
+        pub nats: NatsConfig;
+        /// Logs and traces.
+        pub telemetry: TelemetryConfig;
+        /// Start and stop.
+        pub lifecycle: LifecycleConfig;
+    }
+}
+
+longshore_service::settings! {
+    /// Where installs come from. Checked at the start already; `/v1/execute` names the bundle itself and needs none.
+    pub struct RegistrySettings, group "Installs" {
+        /// `nats` (standalone) or `platform`.
+        pub backend: RegistryBackend = "nats", env "LONGSHORE_REGISTRY";
+        /// The platform; only the origin of the address is used. Needed with `platform`.
+        pub base_url: Option<Url>, env "REGISTRY_BASE_URL", aliases ["RUNNER_REGISTRY_BASE_URL"];
+        /// What the platform expects as `x-api-key`. Needed with `platform`.
+        pub auth_key: Option<Secret>, env "ALGA_AUTH_KEY", aliases ["RUNNER_ALGA_AUTH_KEY"], file "ALGA_AUTH_KEY_FILE" = "/vault/secrets/alga_auth_key";
+    }
+}
+
+longshore_service::settings! {
+    /// How UI assets are served. Checked at the start already; the route comes with the gateway's installs.
+    pub struct AssetSettings, group "UI assets" {
+        /// Whether an asset is served only after the registry has confirmed tenant, extension and hash.
+        pub strict: bool = "true", env "EXT_STATIC_STRICT_VALIDATION", aliases ["RUNNER_STATIC_STRICT_VALIDATION"];
+        /// Bytes of the largest asset. Unset: as large as a bundle may be.
+        pub max_file_bytes: Option<ByteSize>, env "EXT_STATIC_MAX_FILE_BYTES";
+        /// Replaces the whole content security policy of HTML pages.
+        pub content_security_policy: Option<String>, env "EXT_UI_CONTENT_SECURITY_POLICY";
+        /// Who may frame the pages: appended to the default policy as `frame-ancestors`.
+        pub frame_ancestors: Option<String>, env "EXT_UI_FRAME_ANCESTORS";
+        /// Where bundles are unpacked.
+        pub cache_root: PathBuf = "/tmp/alga-ext-cache", env "EXT_CACHE_ROOT";
+    }
+}
+
+fn check(config: &ShimConfig, errors: &mut ConfigErrors) {
+    let registry = &config.registry;
+    if registry.backend == RegistryBackend::Platform {
+        if registry.base_url.is_none() {
+            errors.other("LONGSHORE_REGISTRY=platform needs REGISTRY_BASE_URL: the platform's address");
+        }
+        if registry.auth_key.is_none() {
+            errors.other("LONGSHORE_REGISTRY=platform needs ALGA_AUTH_KEY (or ALGA_AUTH_KEY_FILE): the platform's API key");
+        }
+    }
+    if let Some(store) = config.store()
+        && let Err(error) = store.open()
+    {
+        errors.other(error.to_string());
+    }
+}
+
+impl ShimConfig {
+    /// The bundle store, if one is set: a gateway only asks whether it answers.
+    pub fn store(&self) -> Option<StoreConfig> {
+        let exposed = |key: &Option<Secret>| key.as_ref().map(|k| k.expose().to_owned());
+        Some(StoreConfig {
+            base: self.store.base.clone()?,
+            endpoint: self.store.endpoint.clone(),
+            access_key: exposed(&self.store.access_key),
+            secret_key: exposed(&self.store.secret_key),
+            region: Some(self.store.region.clone()),
+        })
+    }
+
+    /// The dispatcher.
+    pub fn machine(&self) -> MachineConfig {
+        MachineConfig {
+            max_waiting_per_extension: self.max_waiting_per_extension.get(),
+            max_waiting: self.max_waiting.get(),
+            hold_pools: self.hold_pools.iter().cloned().collect::<HashSet<_>>(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<ShimConfig, String> {
+        let env: BTreeMap<String, String> =
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        ShimConfig::load(&env, ["gateway-shim".to_owned()]).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn nothing_needs_to_be_set() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.machine().max_waiting_per_extension, 256);
+        assert!(config.assets.strict);
+    }
+
+    #[test]
+    fn the_platform_backend_names_all_that_it_misses() {
+        let error = load(&[("LONGSHORE_REGISTRY", "platform")]).unwrap_err();
+        assert!(error.contains("REGISTRY_BASE_URL") && error.contains("ALGA_AUTH_KEY"), "{error}");
+    }
+
+    #[test]
+    fn the_platforms_key_is_never_printed() {
+        let config = load(&[("RUNNER_ALGA_AUTH_KEY", "canary-7c1")]).unwrap();
+        assert!(!format!("{config} {config:?}").contains("canary-7c1"));
+    }
+}

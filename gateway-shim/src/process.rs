@@ -1,0 +1,107 @@
+//! A gateway's life: what is built in which order, and how it ends.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use longshore_bundle::BundleStore;
+use longshore_service::admin_http::{self, Admin};
+use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
+use longshore_service::metrics::Metrics;
+use longshore_service::nats::{self, NatsMetrics, Outbox};
+use longshore_service::readiness::{Condition, Readiness};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ShimConfig;
+use crate::dispatch::{self, DispatchMetrics, Dispatcher, Subscriptions};
+use crate::http::{App, HttpMetrics, Probe, Server, health, router};
+
+/// Runs a gateway until it is told to stop.
+pub fn run(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(live(config));
+    runtime.shutdown_background();
+    code
+}
+
+async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
+    // First thing, so that a signal during the start drains too.
+    let signals = Signals::install()?;
+    let (metrics, readiness, tasks) = (Metrics::new("shim"), Readiness::new(), Tasks::new());
+    tasks.register(&metrics);
+    let setting = if config.http.listen.is_some() { "LONGSHORE_HTTP_ADDR" } else { "PORT" };
+    let listener = admin_http::bind_listener(config.http.address(), setting).await?;
+    let address = listener.local_addr()?;
+    let store = config.store().map(|store| store.open()).transpose()?;
+
+    let options =
+        nats::Options { metrics: Some(NatsMetrics::register(&metrics)), ..nats::Options::default() };
+    let (client, link) = nats::connect("shim", &config.nats, options).await?;
+    let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
+    let closed = CancellationToken::new();
+    let until_closed = closed.clone();
+    tasks.spawn_essential("nats-outbox", async move {
+        until_closed.run_until_cancelled(publishing).await;
+    });
+    let dispatcher =
+        Dispatcher::new(config.machine(), outbox, link.clone(), DispatchMetrics::register(&metrics));
+    let subscriptions = Subscriptions::open(&dispatcher, &client).await?;
+    let drain = tasks.drain().clone();
+    tasks.spawn_essential(
+        "dispatch",
+        dispatch::serve(dispatcher.clone(), subscriptions, drain.clone(), closed.clone()),
+    );
+    tasks.spawn_background("nats-readiness", link.report_to(readiness.condition("nats")));
+    tasks.spawn_background(
+        "fleet-readiness",
+        know_the_fleet(dispatcher.clone(), readiness.condition("fleet")),
+    );
+
+    let http_metrics = HttpMetrics::register(&metrics);
+    let dispatch = Arc::new(dispatcher.clone());
+    let app = App::new(Arc::clone(&dispatch), config.http.clone(), http_metrics.clone());
+    let admin = Admin::new(readiness.clone(), metrics.clone()).with_health(health(dispatch, probe(store)));
+    let server = Server::new(router(app, admin.router()), &config.http, http_metrics);
+
+    let leaving = readiness.condition("leaving");
+    leaving.set(true, "");
+    let (begin, force) = (drain.clone(), tasks.force().clone());
+    tasks.spawn("leaving-readiness", async move {
+        begin.cancelled().await;
+        leaving.set(false, "the gateway is leaving");
+    });
+    tasks.spawn_essential("http", async move {
+        server.run(listener, drain, force).await;
+        dispatcher.finish().await;
+        // The last acknowledgements are with the client: one more turn of the outbox.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        closed.cancel();
+    });
+    tracing::info!(
+        role = "gateway-shim",
+        port = address.port(),
+        auth = config.http.auth.as_str(),
+        "Starting gateway-shim, calls on {address}"
+    );
+    Ok(run_until_shutdown(signals, &tasks, config.lifecycle.grace.get()).await)
+}
+
+/// Ready after 3 s of uninterrupted listening: before that, "no workers" would mean nothing.
+async fn know_the_fleet(dispatcher: Dispatcher, condition: Condition) {
+    condition.set(false, "listening for workers since less than 3 s");
+    dispatcher.has_listened().await;
+    condition.set(true, "");
+}
+
+/// Asks the store whether it answers; without a store there is nothing that could be unreachable.
+fn probe(store: Option<Arc<dyn BundleStore>>) -> Probe {
+    Arc::new(move || {
+        let store = store.clone();
+        Box::pin(async move {
+            match store {
+                Some(store) => store.probe().await.is_ok(),
+                None => true,
+            }
+        })
+    })
+}

@@ -1,0 +1,235 @@
+//! Settings of a worker, read once.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use longshore_bundle::{ArchiveLimits, CacheConfig, StoreConfig};
+use longshore_proto::PoolName;
+use longshore_service::config::{
+    ByteSize, ConfigErrors, LifecycleConfig, Millis, NatsConfig, StoreSettings, TelemetryConfig,
+};
+use url::Url;
+
+use crate::admit::AdmitConfig;
+use crate::admit::table::TableConfig;
+use crate::debug::DebugConfig;
+use crate::engine::config::EngineConfig;
+use crate::execute::ExecutorConfig;
+
+longshore_service::setting_enum! {
+    /// Where guest output appears besides the debug stream.
+    pub enum GuestLog {
+        /// Nowhere else.
+        Off = "off",
+        /// As lines of the worker's own log, with tenant, extension and request.
+        Stdout = "stdout",
+    }
+}
+
+longshore_service::setting_enum! {
+    /// What an empty allowlist means.
+    pub enum EgressDefault {
+        /// No address may be reached.
+        Deny = "deny",
+        /// Every address may be reached, as in the platform that Longshore replaces.
+        Allow = "allow",
+    }
+}
+
+longshore_service::settings! {
+    /// Settings of a worker process.
+    pub struct WorkerConfig, group "Worker", validate check {
+        /// Executions at a time in this process.
+        pub slots: NonZeroU32 = "8", env "WORKER_SLOTS";
+        /// The pool that this worker belongs to.
+        pub pool: PoolName = "default", env "WORKER_POOL";
+        /// A label in announcements and logs. Unset: the host's name.
+        pub name: Option<String>, env "WORKER_NAME";
+        /// Where health and metrics are served.
+        pub http_addr: SocketAddr = "127.0.0.1:8081", env "WORKER_HTTP_ADDR";
+        /// Threads that run guests. More than two contend on the memory map of the process (1,648 calls/s at one connection, 951 at sixteen):
+        /// start more processes instead.
+        pub guest_threads: NonZeroUsize = "2", env "WORKER_GUEST_THREADS";
+        /// Bytes of answers kept until their shim has acknowledged them; a tenant gets a quarter.
+        pub answer_bytes: ByteSize = "256MiB", env "WORKER_ANSWER_BYTES";
+        /// Where bundles are unpacked and compiled artifacts kept. Processes of one user may share it.
+        pub cache_root: PathBuf = "/tmp/alga-ext-cache", env "EXT_CACHE_ROOT";
+        /// Unpacked bytes kept there; the least recently used bundles go first, those in use never.
+        pub cache_max_bytes: ByteSize = "8GiB", env "EXT_CACHE_MAX_BYTES";
+        /// Bytes of compiled artifacts kept there.
+        pub artifact_bytes: ByteSize = "8GiB", env "WORKER_ARTIFACT_BYTES";
+        /// The largest bundle that is fetched, compressed. The existing platform accepts 200 MiB.
+        pub max_archive_bytes: ByteSize = "200MiB", env "WORKER_MAX_ARCHIVE_BYTES";
+        /// Instances that the pooling allocator reserves address space for; at least `WORKER_SLOTS`. Unset: four times the slots.
+        pub pool_total_components: Option<u32>, env "WASM_POOL_TOTAL_COMPONENTS";
+        /// Host calls of one execution.
+        pub host_calls: u64 = "10000", env "WORKER_MAX_HOST_CALLS";
+        /// CPU time of one execution. Unset: bounded by its wall time alone.
+        pub cpu_time: Option<Millis>, env "WORKER_MAX_CPU_MS";
+        /// Bytes that one execution may log; what is over is dropped and counted.
+        pub log_bytes: ByteSize = "1MiB", env "WORKER_MAX_LOG_BYTES";
+        /// Bytes of one answer.
+        pub response_bytes: ByteSize = "16MiB", env "WORKER_MAX_RESPONSE_BYTES";
+        /// Where guest output appears besides the debug stream: `off` or `stdout`.
+        pub guest_log: GuestLog = "off", env "LONGSHORE_GUEST_LOG";
+        /// Host capabilities.
+        pub egress: HostSettings;
+        /// The bundle store.
+        pub store: StoreSettings;
+        /// The connection to NATS.
+        pub nats: NatsConfig;
+        /// Debug events.
+        pub debug: DebugConfig;
+        /// Logs and traces.
+        pub telemetry: TelemetryConfig;
+        /// Start and stop.
+        pub lifecycle: LifecycleConfig;
+    }
+}
+
+longshore_service::settings! {
+    /// What host capabilities reach. Checked at the start already; the capabilities that use them answer "denied" until they are built.
+    pub struct HostSettings, group "Host capabilities" {
+        /// Hosts that extensions may reach, separated by commas; a bare host includes its subdomains.
+        pub allowlist: Vec<String> = "", env "EXT_EGRESS_ALLOWLIST";
+        /// What an empty allowlist means: `deny` or `allow`.
+        pub default: EgressDefault = "deny", env "LONGSHORE_EGRESS_DEFAULT";
+        /// The platform's internal API for storage, scheduler, invoicing, clients and services. Unset: `REGISTRY_BASE_URL`.
+        pub storage_api: Option<Url>, env "STORAGE_API_BASE_URL";
+        /// The token that the platform expects as `x-runner-auth`. Unset: `RUNNER_SERVICE_TOKEN`.
+        pub storage_token: Option<longshore_service::config::Secret>, env "RUNNER_STORAGE_API_TOKEN";
+        /// Where `ui-proxy.call-route` goes. Unset: every route is unknown.
+        pub ui_proxy: Option<Url>, env "UI_PROXY_BASE_URL";
+        /// How long such a call may take.
+        pub ui_proxy_timeout: Millis = "5000", env "UI_PROXY_TIMEOUT_MS";
+        /// Vault, for envelopes sealed by its transit engine.
+        pub vault: Option<Url>, env "VAULT_ADDR", aliases ["ALGA_VAULT_ADDR"];
+        /// The file that holds Vault's token.
+        pub vault_token_file: PathBuf = "/run/secrets/alga_vault_token", env "ALGA_VAULT_TOKEN_FILE";
+        /// Vault's namespace.
+        pub vault_namespace: Option<String>, env "VAULT_NAMESPACE";
+        /// The transit mount, where an envelope names none.
+        pub vault_mount: String = "transit", env "ALGA_VAULT_TRANSIT_MOUNT";
+    }
+}
+
+fn check(config: &WorkerConfig, errors: &mut ConfigErrors) {
+    if config.store.base.is_none() {
+        errors
+            .other("BUNDLE_STORE_BASE is not set: expected http://host:port/bucket, s3://bucket or a folder");
+    } else if let Err(error) = config.store().open() {
+        errors.other(error.to_string());
+    }
+    if let Err(error) = config.engine().pool_instances() {
+        errors.other(error.to_string());
+    }
+}
+
+impl WorkerConfig {
+    /// The name in announcements.
+    pub fn display_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+    }
+
+    /// The bundle store.
+    pub fn store(&self) -> StoreConfig {
+        let exposed =
+            |key: &Option<longshore_service::config::Secret>| key.as_ref().map(|k| k.expose().to_owned());
+        StoreConfig {
+            base: self.store.base.clone().unwrap_or_default(),
+            endpoint: self.store.endpoint.clone(),
+            access_key: exposed(&self.store.access_key),
+            secret_key: exposed(&self.store.secret_key),
+            region: Some(self.store.region.clone()),
+        }
+    }
+
+    /// The bundle cache.
+    pub fn cache(&self) -> CacheConfig {
+        let mut cache = CacheConfig::new(&self.cache_root);
+        cache.max_bytes = self.cache_max_bytes.bytes();
+        cache.limits =
+            ArchiveLimits { archive_bytes: self.max_archive_bytes.bytes(), ..ArchiveLimits::default() };
+        cache
+    }
+
+    fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            slots: self.slots.get(),
+            pool_total_components: self.pool_total_components,
+            artifact_bytes: self.artifact_bytes.bytes(),
+            ..EngineConfig::new(&self.cache_root)
+        }
+    }
+
+    /// The engine and what one run may use.
+    pub fn executor(&self) -> ExecutorConfig {
+        ExecutorConfig {
+            host_calls: self.host_calls,
+            cpu_time: self.cpu_time.map(|t| t.get()).filter(|t| *t > Duration::ZERO),
+            log_bytes: self.log_bytes.as_usize(),
+            response_bytes: self.response_bytes.as_usize(),
+            guest_log: self.guest_log == GuestLog::Stdout,
+            ..ExecutorConfig::new(self.engine())
+        }
+    }
+
+    /// Admission.
+    pub fn admit(&self) -> AdmitConfig {
+        AdmitConfig {
+            pool: self.pool.clone(),
+            name: self.display_name(),
+            table: TableConfig {
+                slots: self.slots.get(),
+                max_answer_bytes: self.answer_bytes.as_usize(),
+                ..TableConfig::default()
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use longshore_service::config::Settings as _;
+
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<WorkerConfig, String> {
+        let env: BTreeMap<String, String> =
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        WorkerConfig::load(&env, ["worker".to_owned()]).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let error =
+            load(&[("WORKER_SLOTS", "0"), ("WORKER_POOL", "shim"), ("S3_ACCESS_KEY", "k")]).unwrap_err();
+        for name in ["WORKER_SLOTS", "WORKER_POOL", "S3_SECRET_KEY"] {
+            assert!(error.contains(name), "{name} in {error}");
+        }
+    }
+
+    #[test]
+    fn a_pool_smaller_than_the_slots_is_a_start_error() {
+        let error = load(&[("BUNDLE_STORE_BASE", "/tmp"), ("WASM_POOL_TOTAL_COMPONENTS", "4")]).unwrap_err();
+        assert!(error.contains("WASM_POOL_TOTAL_COMPONENTS"), "{error}");
+    }
+
+    #[test]
+    fn an_alias_with_another_value_is_a_start_error_that_names_both() {
+        let error = load(&[("BUNDLE_STORE_BASE", "/a"), ("RUNNER_BUNDLE_STORE_BASE", "/b")]).unwrap_err();
+        assert!(error.contains("BUNDLE_STORE_BASE") && error.contains("RUNNER_BUNDLE_STORE_BASE"), "{error}");
+        assert!(load(&[("BUNDLE_STORE_BASE", "/a"), ("RUNNER_BUNDLE_STORE_BASE", "/a")]).is_ok());
+    }
+
+    #[test]
+    fn the_documented_defaults_are_what_runs() {
+        let config = load(&[("BUNDLE_STORE_BASE", "/tmp")]).unwrap();
+        assert_eq!((config.slots.get(), config.pool.as_str()), (8, "default"));
+        assert!(!WorkerConfig::groups().is_empty());
+    }
+}

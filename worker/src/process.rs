@@ -1,0 +1,173 @@
+//! A worker's life: what is built in which order, on which runtime, and how it ends.
+//!
+//! Three runtimes, so that none can hold up another: NATS and admission on one thread, guests on theirs, the rest
+//! (health, metrics, debug events, fetching) on a third.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_bundle::BundleCache;
+use longshore_service::admin_http;
+use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
+use longshore_service::metrics::Metrics;
+use longshore_service::nats::{self, NatsMetrics, Outbox};
+use longshore_service::readiness::{Condition, Readiness};
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::CancellationToken;
+
+use crate::admit::{self, Admission, Subscriptions};
+use crate::config::WorkerConfig;
+use crate::debug::{DebugMetrics, Publisher};
+use crate::execute::Executor;
+use crate::health;
+use crate::metrics::{CacheMetrics, WorkerMetrics};
+use crate::source::BundleSource;
+
+/// How long the last debug events may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+/// How long the server may take to show that it knows our subscriptions.
+const ROUND_TRIP: Duration = Duration::from_secs(2);
+
+/// Runs a worker until it is told to stop.
+pub fn run(config: WorkerConfig) -> Result<ExitCode, Box<dyn Error>> {
+    let guests = Builder::new_multi_thread()
+        .worker_threads(config.guest_threads.get())
+        .thread_name("guests")
+        .enable_all()
+        .build()?;
+    let network = Network::start()?;
+    let main = Builder::new_multi_thread().worker_threads(2).thread_name("main").enable_all().build()?;
+    let code = main.block_on(live(config, guests.handle().clone(), network.handle.clone()));
+    guests.shutdown_background();
+    network.stop.cancel();
+    main.shutdown_background();
+    code
+}
+
+/// The thread of NATS and admission. It ends with the process.
+struct Network {
+    handle: Handle,
+    stop: CancellationToken,
+}
+
+impl Network {
+    fn start() -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
+        let until = stop.clone();
+        std::thread::Builder::new()
+            .name("nats".to_owned())
+            .spawn(move || runtime.block_on(until.cancelled_owned()))?;
+        Ok(Self { handle, stop })
+    }
+}
+
+async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<ExitCode, Box<dyn Error>> {
+    // First thing, so that a signal during the start drains too.
+    let signals = Signals::install()?;
+    let (metrics, readiness, tasks) = (Metrics::new("worker"), Readiness::new(), Tasks::new());
+    tasks.register(&metrics);
+    let listener = admin_http::bind_listener(config.http_addr, "WORKER_HTTP_ADDR").await?;
+    let address = listener.local_addr()?;
+
+    let store = config.store().open()?;
+    let cache = Arc::new(BundleCache::open(config.cache(), Arc::clone(&store)).await?);
+    let publisher = Publisher::start(&config.debug, DebugMetrics::register(&metrics), &tasks)?;
+    let source = Arc::new(BundleSource(Arc::clone(&cache)));
+    let executor = Arc::new(Executor::new(config.executor(), source, Arc::new(publisher.clone()))?);
+
+    let options =
+        nats::Options { metrics: Some(NatsMetrics::register(&metrics)), ..nats::Options::default() };
+    let nats_config = config.nats.clone();
+    let connecting = network.spawn(async move { nats::connect("worker", &nats_config, options).await });
+    let (client, link) = connecting.await??;
+    let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
+    let closed = CancellationToken::new();
+    tasks.spawn_essential_on(&network, "nats-outbox", until(closed.clone(), publishing));
+
+    let worker_metrics = WorkerMetrics::register(&metrics);
+    let admission =
+        Admission::new(config.admit(), Arc::clone(&executor), outbox, link.clone(), guests, worker_metrics);
+    let subscriptions = Subscriptions::open(&admission, &client).await?;
+    tasks.spawn_essential_on(
+        &network,
+        "admission",
+        admit::serve(Arc::clone(&admission), subscriptions, closed.clone()),
+    );
+    tasks.spawn_essential_on(
+        &network,
+        "announcements",
+        admit::announcements(Arc::clone(&admission), closed.clone()),
+    );
+    tasks.spawn_essential_on(
+        &network,
+        "promises",
+        until(closed.clone(), Arc::clone(&admission).keep_promises()),
+    );
+    tasks.spawn_background("nats-readiness", link.clone().report_to(readiness.condition("nats")));
+    let subscribed = readiness.condition("subscriptions");
+    tasks.spawn_background("subscriptions", prove_subscriptions(client, link.clone(), subscribed));
+
+    let health = health::report(
+        config.cache_root.clone(),
+        config.cache_max_bytes,
+        store,
+        link,
+        Arc::clone(&admission),
+    );
+    let admin = admin_http::Admin::new(readiness.clone(), metrics.clone()).with_health(health);
+    tasks.spawn_background("health and metrics", admin_http::serve(listener, admin.router()));
+    tasks.spawn_background(
+        "cache-metrics",
+        CacheMetrics::register(&metrics).follow(cache, Arc::clone(&executor)),
+    );
+
+    let drain = tasks.drain().clone();
+    let leaving = readiness.condition("leaving");
+    leaving.set(true, "");
+    tasks.spawn("leaving", {
+        let admission = Arc::clone(&admission);
+        async move {
+            drain.cancelled().await;
+            leaving.set(false, "the worker is leaving");
+            admission.leave().await;
+            closed.cancel();
+            publisher.close(FLUSH).await;
+        }
+    });
+    tracing::info!(
+        role = "worker",
+        port = address.port(),
+        pool = %config.pool,
+        worker = %admission.boot(),
+        slots = config.slots.get(),
+        egress = if config.egress.allowlist.is_empty() { config.egress.default.as_str() } else { "allowlist" },
+        "Starting worker, health and metrics on {address}"
+    );
+    Ok(run_until_shutdown(signals, &tasks, config.lifecycle.grace.get()).await)
+}
+
+async fn until(closed: CancellationToken, task: impl Future<Output = ()>) {
+    closed.run_until_cancelled(task).await;
+}
+
+/// Ready only when the server has shown that it knows the subscriptions of this connection: `flush()` proves nothing.
+async fn prove_subscriptions(client: async_nats::Client, mut link: nats::Watcher, condition: Condition) {
+    condition.set(false, "not connected yet");
+    let mut generation = 0;
+    while let Some(state) = link.connected(generation + 1).await {
+        generation = state.generation;
+        let subject = format!("fleet.sync.{}", longshore_proto::Token::random());
+        match nats::round_trip(&client, &subject, ROUND_TRIP).await {
+            Ok(_) => condition.set(true, ""),
+            Err(error) => {
+                condition.set(false, longshore_service::errors::chain(&error).to_string());
+                // Asked again at once, while the connection stands: an error that stays would spin.
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                generation = generation.saturating_sub(1);
+            }
+        }
+    }
+}
