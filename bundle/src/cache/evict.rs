@@ -63,8 +63,7 @@ impl Disk {
     }
 }
 
-/// Which bundles would have to go, in order, until the low-water mark is reached; some of them may be in use, so all
-/// are named.
+/// How many bytes have to go, if the folder is over its limit.
 pub(super) fn over(kept: &[Kept], max: u64) -> Option<u64> {
     let total: u64 = kept.iter().map(|kept| kept.bytes).fold(0, u64::saturating_add);
     (total > max).then(|| total.saturating_sub(low_water(max)))

@@ -314,17 +314,13 @@ impl Inner {
         let mut count = kept.len() as u64;
         if let Some(mut excess) = evict::over(&kept, self.fetcher.config.max_bytes) {
             let disk = self.fetcher.disk.clone();
-            let Some(right) = blocking("evict", move || disk.evictor().map_err(failed())).await? else {
-                return Ok(());
-            };
-            let right = Arc::new(right);
+            let right = blocking("evict", move || disk.evictor().map_err(failed())).await?.map(Arc::new);
             for kept in kept {
-                if excess == 0 {
-                    break;
-                }
+                // Without the right another process is at it.
+                let Some(right) = right.clone().filter(|_| excess > 0) else { break };
                 // Memory's own hold is no use.
                 self.hot.release(kept.hash).await;
-                let (disk, right) = (self.fetcher.disk.clone(), right.clone());
+                let disk = self.fetcher.disk.clone();
                 let gone = blocking("evict", move || disk.evict(kept.hash, &right).map_err(failed()));
                 if gone.await? {
                     tracing::info!(hash = %kept.hash, bytes = kept.bytes, "evicted from the bundle cache");

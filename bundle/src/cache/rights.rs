@@ -7,10 +7,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use moka::future::Cache;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Memory;
@@ -23,8 +21,16 @@ const REMEMBERED: u64 = 100_000;
 
 #[derive(Debug)]
 struct Right {
-    until: Mutex<Instant>,
+    until: Instant,
+    /// From then on a get asks again, beside the call.
+    ask_from: Instant,
     asking: AtomicBool,
+}
+
+impl Right {
+    fn holds(&self) -> bool {
+        Instant::now() < self.until
+    }
 }
 
 /// What is remembered of a key.
@@ -54,10 +60,9 @@ impl Rights {
     /// What is known without asking. Exactly one caller is told `Aging` at a time.
     pub async fn known(&self, key: &BundleKey) -> Known {
         let Some(right) = self.held.get(key).await else { return Known::No };
-        let left = right.until.lock().saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if !right.holds() {
             Known::No
-        } else if left < self.memory.right / 5 && !right.asking.swap(true, Relaxed) {
+        } else if Instant::now() >= right.ask_from && !right.asking.swap(true, Relaxed) {
             Known::Aging
         } else {
             Known::Yes
@@ -66,17 +71,19 @@ impl Rights {
 
     /// The store has just delivered the key.
     pub async fn grant(&self, key: &BundleKey) {
-        self.remember(key, self.memory.right).await;
+        let now = Instant::now();
+        let how_long = self.memory.right;
+        self.remember(key, now + how_long, now + how_long / 5 * 4).await;
     }
 
-    async fn remember(&self, key: &BundleKey, how_long: Duration) {
-        let until = Mutex::new(Instant::now() + how_long);
-        self.held.insert(key.clone(), Arc::new(Right { until, asking: AtomicBool::new(false) })).await;
+    async fn remember(&self, key: &BundleKey, until: Instant, ask_from: Instant) {
+        let right = Right { until, ask_from, asking: AtomicBool::new(false) };
+        self.held.insert(key.clone(), Arc::new(right)).await;
     }
 
     /// Asks unless it is known. `Err(NotFound)` is the definite no.
     pub async fn ensure(&self, key: &BundleKey) -> Result<(), StoreError> {
-        if self.known(key).await != Known::No {
+        if self.held.get(key).await.is_some_and(|right| right.holds()) {
             return Ok(());
         }
         self.ask(key).await
@@ -84,8 +91,8 @@ impl Rights {
 
     /// Asks the store.
     pub async fn ask(&self, key: &BundleKey) -> Result<(), StoreError> {
-        let had = self.held.contains_key(key);
-        let answer = if had {
+        let had = self.held.get(key).await;
+        let answer = if had.is_some() {
             let asked = tokio::time::timeout(self.memory.right_patience, self.store.exists(key)).await;
             asked.unwrap_or_else(|elapsed| Err(StoreError::unreachable(elapsed)))
         } else {
@@ -100,13 +107,15 @@ impl Rights {
                 self.held.invalidate(key).await;
                 Err(StoreError::NotFound)
             }
-            Err(error) if had => {
+            Err(error) => {
+                let Some(had) = had else { return Err(error) };
                 CacheStats::add(&self.stats.rights_on_trust, 1);
                 tracing::debug!(key = %key, error = crate::chain(&error), "store silent, remembered right holds");
-                self.remember(key, self.memory.right_on_trust).await;
+                let (now, trust) = (Instant::now(), self.memory.right_on_trust);
+                // Not asked again by every get: a dead store answers each within a millisecond.
+                self.remember(key, had.until.max(now + trust), now + trust / 2).await;
                 Ok(())
             }
-            Err(error) => Err(error),
         }
     }
 }
