@@ -1,4 +1,10 @@
 //! Archives that want to break out, exhaust or deceive; and odd ones that plain tools make.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! The S3 store against a real S3 server in this process.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::sync::Arc;
 
