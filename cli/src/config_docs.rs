@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::io::Write as _;
 
 use clap::{Arg, Args as _, Command};
-use longshore_service::config::NatsConfig as ShimConfig;
-use longshore_service::config::NatsConfig as WorkerConfig;
+use gateway_shim::config::ShimConfig;
 use longshore_service::config::{Group, Settings as _, markdown};
+use longshore_worker::config::WorkerConfig;
 
 use crate::dev::DevArgs;
 
@@ -33,12 +33,13 @@ pub fn page() -> String {
     for (title, groups) in
         [("Worker (`worker`)", worker_only), ("Gateway (`gateway-shim`)", shim_only), ("Both", shared)]
     {
-        page.push_str(&format!("\n# {title}\n\n"));
-        // One level down, below the heading of the program.
-        page.push_str(markdown(&groups).trim_end());
+        page.push_str(&format!("\n## {title}\n\n"));
+        // One level down, below the heading of the program. An empty list is no code.
+        let tables = markdown(&groups).replace("## ", "### ").replace("| `` |", "| empty |");
+        page.push_str(tables.trim_end());
         page.push('\n');
     }
-    page.push_str("\n# Development (`longshore dev`)\n\n");
+    page.push_str("\n## Development (`longshore dev`)\n\n");
     page.push_str(&dev_table());
     page
 }

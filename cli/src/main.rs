@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use longshore_cli::{child, config_docs, dev};
 
 /// Runs tenants' WebAssembly extensions: development, bundles, installs, calls and their traces.
@@ -24,8 +24,18 @@ enum Command {
     Child(child::ChildArgs),
 }
 
+/// The command line. A variable that is set and empty counts as not set, as in all our programs.
+fn command_line() -> Cli {
+    let unset_if_empty = |arg: clap::Arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { arg.env(None::<&'static str>) } else { arg }
+    };
+    let command = Cli::command().mut_subcommand("dev", |dev| dev.mut_args(unset_if_empty));
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match command_line().command {
         Command::Dev(args) => dev::run(&args),
         Command::ConfigDocs => config_docs::print().map(|()| ExitCode::SUCCESS),
         Command::Child(args) => Err(child::become_program(&args)),

@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -117,11 +117,12 @@ impl Children {
                     status = child.wait() => break status,
                     () = asked.cancelled(), if !terminated => {
                         terminated = true;
-                        terminate_child(&child);
+                        signal(&child, |pid| kill_process(pid, Signal::TERM));
                     }
                     () = forced.cancelled(), if !killed => {
                         killed = true;
-                        let _ = child.start_kill();
+                        // With whatever it has started: it is the first of its group.
+                        signal(&child, |pid| kill_process_group(pid, Signal::KILL));
                     }
                 }
             };
@@ -138,6 +139,11 @@ impl Children {
         self.running.retain(|running| running.name != spec.name);
         self.running.push(Running { name: spec.name.clone(), terminate, kill, watcher });
         Ok(id)
+    }
+
+    /// Whether any has been started and not been stopped.
+    pub(super) fn any(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// The next child that ends without being asked to. Safe to drop and call again.
@@ -211,15 +217,80 @@ impl StartError {
     }
 }
 
-fn terminate_child(child: &tokio::process::Child) {
+fn signal(child: &tokio::process::Child, send: impl FnOnce(Pid) -> rustix::io::Result<()>) {
     // `id` is none once the child has been waited for, so this cannot hit another process.
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        let _ = kill_process(pid, Signal::TERM);
-    }
+    // It can fail only because the child has just ended.
+    let _ = pid.map(send);
 }
 
 fn in_words(status: ExitStatus) -> String {
     // "exit status: 1", "signal: 9 (SIGKILL)"
     status.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn children(logs: &tempfile::TempDir) -> Children {
+        let longshore = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/as-child.sh"));
+        Children::new(longshore, logs.path().to_owned(), Ui::new(), Shown::default())
+    }
+
+    fn shell(name: &str, script: &str) -> Spec {
+        Spec {
+            name: name.into(),
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            env: BTreeMap::from([("PATH".into(), std::env::var_os("PATH").unwrap())]),
+            on_screen: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ends_by_itself_is_reported_with_its_last_lines() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut children = children(&logs);
+        children.start(&shell("nats", "echo one; echo two >&2; exit 3")).unwrap();
+        let exit = children.next_exit().await;
+        assert_eq!(exit.to_string(), "nats ended (exit status: 3)\n    one\n    two");
+        assert_eq!(std::fs::read_to_string(logs.path().join("nats.log")).unwrap(), "one\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_when_a_child_ends_and_a_port_in_use_is_recognised() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut children = children(&logs);
+        children.start(&shell("redis", "echo 'bind: Address already in use'; exit 1")).unwrap();
+        let waited =
+            children.while_running(Duration::from_secs(60), std::future::pending::<anyhow::Result<()>>());
+        let error = waited.await.unwrap_err();
+        assert!(error.is_port_in_use(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn only_the_named_are_stopped_and_stopping_is_no_unexpected_end() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut children = children(&logs);
+        children.start(&shell("worker-1", "exec sleep 1000")).unwrap();
+        children.start(&shell("nats", "exec sleep 1000")).unwrap();
+        assert_eq!(children.stop(&["worker-"], Duration::from_secs(60)).await, [""; 0]);
+        assert!(children.any());
+        children.stop(&["nats"], Duration::from_secs(60)).await;
+        assert!(!children.any() && children.exits.1.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_is_deaf_is_killed_when_its_time_is_over_and_named() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut children = children(&logs);
+        children.start(&shell("worker-1", "trap '' TERM; echo deaf; while :; do sleep 1000; done")).unwrap();
+        let log = logs.path().join("worker-1.log");
+        // It is deaf only once it has said so.
+        while std::fs::read_to_string(&log).unwrap_or_default().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(children.stop(&["worker-"], Duration::from_millis(200)).await, ["worker-1"]);
+    }
 }

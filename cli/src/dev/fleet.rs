@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use gateway_shim::config::ShimConfig;
 use http::StatusCode;
-use longshore_service::config::NatsConfig as ShimConfig;
-use longshore_service::config::NatsConfig as WorkerConfig;
 use longshore_service::config::Settings as _;
+use longshore_worker::config::WorkerConfig;
 
 use super::children::{Children, Spec};
 use super::environment::Inherited;

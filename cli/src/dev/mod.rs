@@ -49,10 +49,10 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
 enum End {
     /// As it should.
     Done,
+    /// By a failure, which has been printed.
+    Failed,
     /// By a signal.
     Signal(ExitCode),
-    /// The user has lost patience while everything was being ended.
-    Impatient(ExitCode),
 }
 
 async fn run_async(args: &DevArgs) -> anyhow::Result<ExitCode> {
@@ -69,22 +69,24 @@ async fn run_async(args: &DevArgs) -> anyhow::Result<ExitCode> {
             Ok(End::Signal(code))
         }
     };
-    if let Err(error) = &worked {
-        ui.line(format!("\nfailed: {error:#}"));
-        ui.line(format!("logs: {}", session.logs().display()));
-        ui.line("stopping");
-    }
+    let worked = match worked {
+        // Nothing to end, nothing to look at.
+        Err(error) if !session.has_started() => return Err(error),
+        Err(error) => {
+            ui.line(format!("\nfailed: {error:#}\nlogs: {}\n", session.logs().display()));
+            End::Failed
+        }
+        Ok(end) => end,
+    };
     let stopped = tokio::select! {
         () = session.stop() => None,
-        signal = signals.next() => Some(End::Impatient(ExitCode::from(signal.exit_code()))),
+        signal = signals.next() => Some(End::Signal(ExitCode::from(signal.exit_code()))),
     };
     // Children that are left are killed when they are dropped.
     drop(session);
-    match (stopped, worked) {
-        (Some(End::Impatient(code)), _) => Ok(code),
-        (_, Ok(End::Signal(code))) => Ok(code),
-        (_, Ok(_)) => Ok(ExitCode::SUCCESS),
-        // It has been printed above, before the stopping.
-        (_, Err(_)) => Ok(ExitCode::FAILURE),
-    }
+    Ok(match stopped.unwrap_or(worked) {
+        End::Done => ExitCode::SUCCESS,
+        End::Failed => ExitCode::FAILURE,
+        End::Signal(code) => code,
+    })
 }

@@ -81,6 +81,11 @@ impl Session {
         self.up
     }
 
+    /// There is something to stop and a log to look at.
+    pub(super) fn has_started(&self) -> bool {
+        self.children.any()
+    }
+
     /// The folder of the log files, as the user would type it.
     pub(super) fn logs(&self) -> PathBuf {
         self.data.shown("logs")
@@ -183,7 +188,7 @@ impl Session {
     ) -> anyhow::Result<()> {
         let place = Place { nats, redis_port, store_base, data: &self.data, inherited: &self.inherited };
         place.say_overruled(&self.ui);
-        let step = self.ui.step("workers, shim", "starting");
+        let step = self.ui.long_step("workers, shim", "starting");
         let mut members = Vec::new();
         for number in 1..=self.args.workers {
             members.push(place.worker(&self.programs, number).await?);
@@ -237,7 +242,7 @@ impl Session {
     async fn call(&mut self, base: &str, to: Uploaded, redis_port: u16) -> anyhow::Result<Called> {
         let call = Call::hello(base, &self.tenant, &to, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
         self.data.write(&format!("{}.json", to.name), &call.json)?;
-        let step = self.ui.step(&to.name, "calling (the first call compiles its component)");
+        let step = self.ui.long_step(&to.name, "calling (the first call compiles its component)");
         let http = HttpClient::new();
         let making = async {
             let mut events = Events::from_now(redis_port).await?;
@@ -271,7 +276,7 @@ impl Session {
     /// Ends everything in order: no new calls, running ones finish, then what they need.
     pub(super) async fn stop(&mut self) {
         self.shown.nothing();
-        let step = self.ui.step("stopping", "shim, workers, redis, nats");
+        let step = self.ui.long_step("stopping", "shim, workers, redis, nats");
         let mut killed = Vec::new();
         for (prefixes, grace) in [
             (&["shim"][..], GRACE + Duration::from_secs(2)),

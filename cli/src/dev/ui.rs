@@ -33,10 +33,17 @@ impl Ui {
         self.line(format!("  {name:<14} {}", text.as_ref()));
     }
 
-    /// Something that takes long. In a terminal a spinner with the time spent, elsewhere one line at the start.
-    pub(super) fn step(&self, name: &str, text: &str) -> Step {
+    /// Something that may take seconds: outside a terminal it is announced, so that a log shows what is being waited for.
+    pub(super) fn long_step(&self, name: &str, text: &str) -> Step {
         if !self.terminal {
             self.item(name, format!("{text} ..."));
+        }
+        self.step(name, text)
+    }
+
+    /// Something with a result. In a terminal a spinner with the time spent, elsewhere only the result.
+    pub(super) fn step(&self, name: &str, text: &str) -> Step {
+        if !self.terminal {
             return Step { ui: self.clone(), name: name.to_owned(), bar: None };
         }
         let bar = self.bars.add(ProgressBar::new_spinner());
