@@ -168,7 +168,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        assert_eq!(Arc::clone(&burnt).run(burning).await.map(|()| ()), Err(Stop::CpuTime));
+        let ended: Result<(), Stop> = Arc::clone(&burnt).run(burning).await;
+        assert_eq!(ended, Err(Stop::CpuTime));
         assert!(burnt.cpu_us() >= 20_000);
     }
 }

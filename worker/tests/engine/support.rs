@@ -1,5 +1,6 @@
 //! An executor over the folder of built guests, without store, NATS or Redis.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +25,12 @@ pub fn built_guests() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/built")
 }
 
-/// Takes the extension's id as the name of a file.
-pub struct Folder(pub PathBuf);
+/// Takes the extension's id as the name of a file. Digests are computed once, as the bundle cache does.
+#[derive(Default)]
+pub struct Folder {
+    path: PathBuf,
+    digests: Mutex<HashMap<PathBuf, [u8; 32]>>,
+}
 
 #[async_trait::async_trait]
 impl ComponentSource for Folder {
@@ -35,11 +40,15 @@ impl ComponentSource for Folder {
         extension: &ExtensionId,
         _bundle: &ContentHash,
     ) -> Result<Option<SourceComponent>, CallError> {
-        let path = self.0.join(format!("{extension}.wasm"));
+        let path = self.path.join(format!("{extension}.wasm"));
         if !path.exists() {
             return Ok(None);
         }
-        let sha256 = Sha256::digest(std::fs::read(&path).unwrap()).into();
+        let sha256 = *self
+            .digests
+            .lock()
+            .entry(path.clone())
+            .or_insert_with(|| Sha256::digest(std::fs::read(&path).unwrap()).into());
         Ok(Some(SourceComponent { path, sha256, lease: Arc::new(()) }))
     }
 }
@@ -74,7 +83,14 @@ pub fn fixture_with(change: impl FnOnce(&mut ExecutorConfig)) -> Fixture {
 }
 
 pub fn executor(config: ExecutorConfig, guests: PathBuf, events: &Arc<Collected>) -> Arc<Executor> {
-    Arc::new(Executor::new(config, Arc::new(Folder(guests)), Arc::clone(events) as _).unwrap())
+    Arc::new(
+        Executor::new(
+            config,
+            Arc::new(Folder { path: guests, ..Folder::default() }),
+            Arc::clone(events) as _,
+        )
+        .unwrap(),
+    )
 }
 
 impl Fixture {
