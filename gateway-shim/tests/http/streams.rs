@@ -118,9 +118,8 @@ async fn a_caller_that_goes_away_cancels_the_call() {
     started.notified().await;
     drop(client);
     tokio::time::timeout(PATIENCE, dropped.notified()).await.expect("the call goes on");
-    let page = front.metrics.render().unwrap();
-    assert!(page.contains("longshore_shim_requests_total{code=\"client_gone\"} 1"), "{page}");
-    assert!(page.contains("longshore_shim_body_bytes_in_flight 0"), "{page}");
+    front.shows("longshore_shim_requests_total{code=\"client_gone\"} 1").await;
+    front.shows("longshore_shim_body_bytes_in_flight 0").await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway_shim::dispatch::{Answer, AnswerBody, Call, CallResult};
@@ -85,6 +85,19 @@ impl Front {
         let server = Server::new(router, &config, http_metrics);
         let server = tokio::spawn(server.run(listener, drain.clone(), force.clone()));
         Self { address, drain, force, metrics, readiness, server }
+    }
+
+    /// Waits until the metrics have this line: some are set a moment after the client has its answer.
+    pub async fn shows(&self, line: &str) {
+        let started = Instant::now();
+        loop {
+            let page = self.metrics.render().unwrap();
+            if page.lines().any(|l| l == line) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{line} is missing in\n{page}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub async fn connect(&self) -> Client {

@@ -91,12 +91,15 @@ pub(super) struct Queue {
     pub(super) batch: Notify,
 }
 
+/// Tenant and extension; none for what belongs to nobody, and for those above [`MAX_LOSING_STREAMS`].
+type Loser = Option<(String, String)>;
+
 #[derive(Debug, Default)]
 struct Inner {
     items: VecDeque<Item>,
     bytes: usize,
     /// Not announced yet, by tenant and extension.
-    lost: HashMap<Option<(String, String)>, (Option<Arc<Origin>>, u64)>,
+    lost: HashMap<Loser, (Option<Arc<Origin>>, u64)>,
 }
 
 impl Queue {
@@ -246,8 +249,9 @@ mod tests {
     }
 
     fn shown(batch: Vec<Item>) -> Vec<(String, String)> {
-        let show =
-            |event: DebugEvent| (event.origin.map_or("-".into(), |o| o.tenant.to_string()), event.message);
+        let show = |event: DebugEvent| {
+            (event.origin.map_or_else(String::new, |o| o.tenant.to_string()), event.message)
+        };
         batch.into_iter().map(|item| show(item.into_event(0))).collect()
     }
 
