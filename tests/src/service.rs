@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::call::{Call, Reply};
@@ -99,6 +100,16 @@ impl Service {
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// SIGSTOP: it lives and does nothing.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&mut self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// How it ended, if it has.
