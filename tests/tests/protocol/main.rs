@@ -5,6 +5,15 @@
 //!
 //! A failing seed is printed; `LONGSHORE_SIM_SEED=n cargo test -p longshore-tests --test protocol` repeats it alone.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
+
 mod network;
 mod world;
 
