@@ -55,6 +55,39 @@ fn is_warning(line: &str) -> bool {
     line.split_whitespace().take(3).any(|word| matches!(word, "WARN" | "ERROR"))
 }
 
+/// A human log line as it fits a screen: the time of day, and no spans, whose fields the message repeats. Anything else stays as it is.
+fn short(line: &str) -> String {
+    let mut words = line.splitn(2, char::is_whitespace);
+    let (Some(stamp), Some(rest)) = (words.next(), words.next()) else { return line.to_owned() };
+    let Some((_, time)) = stamp.split_once('T').filter(|_| stamp.ends_with('Z')) else {
+        return line.to_owned();
+    };
+    let rest = rest.trim_start();
+    let Some((level, text)) = rest.split_once(' ') else { return line.to_owned() };
+    let time = time.get(..8).unwrap_or(time);
+    format!("{time} {level:>5} {}", without_spans(text))
+}
+
+/// `run{send=3}:execute{attempt=1}: target: message` is `target: message`.
+fn without_spans(text: &str) -> &str {
+    let mut depth = 0usize;
+    for (at, character) in text.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            ':' if depth == 0 => {
+                if let Some((spans, rest)) = text.split_at_checked(at)
+                    && let Some(rest) = rest.strip_prefix(": ")
+                {
+                    return if spans.contains('{') { rest } else { text };
+                }
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
 /// The last lines of a child.
 pub(super) type Tail = Arc<Mutex<VecDeque<String>>>;
 
@@ -112,7 +145,7 @@ impl Pump {
         if let Some((ui, shown)) = &self.screen
             && shown.shows(&line)
         {
-            ui.line(format!("{} | {line}", self.name));
+            ui.line(format!("{} | {}", self.name, short(&line)));
         }
         let mut tail = self.tail.lock();
         if tail.len() == TAIL_LINES {
@@ -135,6 +168,17 @@ mod tests {
         assert!(is_warning("2026-10-30T12:00:00Z  WARN longshore_worker: no"));
         assert!(is_warning("2026-10-30T12:00:00Z ERROR longshore_worker: no"));
         assert!(!is_warning("2026-10-30T12:00:00Z  INFO worker: the guest said WARN"));
+    }
+
+    #[test]
+    fn on_the_screen_a_line_has_no_date_and_no_spans() {
+        let line = "2026-11-22T13:29:45.915884Z  INFO run{send=3 tenant=t}:execute{attempt=1}:handler:host_call{name=\"x\"}: guest: GET /a: b";
+        assert_eq!(short(line), "13:29:45  INFO guest: GET /a: b");
+        let plain = "2026-11-22T13:29:45.915884Z  WARN longshore_worker::execute: odd {x: 1}";
+        assert_eq!(short(plain), "13:29:45  WARN longshore_worker::execute: odd {x: 1}");
+        for other in ["", "thread 'main' panicked at x.rs:1:2:", "{\"level\":\"INFO\"}", "TZ"] {
+            assert_eq!(short(other), other);
+        }
     }
 
     #[tokio::test]

@@ -204,7 +204,7 @@ impl Session {
     }
 
     /// Packs the examples that have been built and puts them into the store.
-    async fn upload(&mut self, store_base: String) -> anyhow::Result<Vec<Uploaded>> {
+    async fn upload(&self, store_base: String) -> anyhow::Result<Vec<Uploaded>> {
         let config = StoreConfig {
             base: store_base,
             access_key: Some(ACCESS_KEY.to_owned()),
