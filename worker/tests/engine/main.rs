@@ -1,4 +1,8 @@
 //! Real guests through the executor: what they get, what they may use, what they leave behind.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers outside of test functions are tests too: a failure there shall stop the test"
+)]
 
 mod artifacts;
 mod limits;
