@@ -1,6 +1,8 @@
 //! `longshore dev` where something is in its way, and its children when it is killed. That it works at all is shown by `longshore dev --once` with the
 //! real programs (`make test`).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The development S3 endpoint, spoken to by a real S3 client and by hand.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
