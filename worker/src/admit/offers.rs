@@ -43,14 +43,22 @@ impl Offers {
         }
     }
 
-    /// The next in line, if a slot is free that is not promised yet; the slot is then promised to it.
-    pub(super) fn next(&mut self, now_ms: u64, free: u32) -> Option<Bounced> {
+    /// The next in line that `may_take` one of the slots left (its tenant, and how many are free and not promised yet), if there is one; a slot is
+    /// then promised to it. Who could not be admitted keeps its place: an offer would only come back, and keep the slot from those who could.
+    pub(super) fn next(
+        &mut self,
+        now_ms: u64,
+        free: u32,
+        may_take: impl Fn(&TenantId, u32) -> bool,
+    ) -> Option<Bounced> {
         self.reserved.retain(|(_, until)| now_ms < *until);
         self.bounced.retain(|(_, at)| now_ms < at + REMEMBERED_MS);
-        if self.reserved.len() >= usize::try_from(free).unwrap_or(usize::MAX) {
+        let left = free.saturating_sub(u32::try_from(self.reserved.len()).unwrap_or(u32::MAX));
+        if left == 0 {
             return None;
         }
-        let (who, _) = self.bounced.pop_front()?;
+        let position = self.bounced.iter().position(|(who, _)| may_take(&who.tenant, left))?;
+        let (who, _) = self.bounced.remove(position)?;
         self.reserved.push((who.shim, now_ms + RESERVED_MS));
         Some(who)
     }

@@ -213,16 +213,16 @@ impl<A> Table<A> {
         if free == 0 {
             return Err(BusyReason::Full);
         }
-        let mine = self.running_by_tenant.get(&arrival.tenant).copied().unwrap_or(0);
+        if self.is_over_share(now_ms, &arrival.tenant, free) { Err(BusyReason::Share) } else { Ok(()) }
+    }
+
+    /// Whether a tenant has what it may have, with so many slots free for it.
+    fn is_over_share(&self, now_ms: u64, tenant: &TenantId, free: u32) -> bool {
+        let mine = self.running_by_tenant.get(tenant).copied().unwrap_or(0);
         // The last slot is kept for tenants with nothing running here: a newcomer never waits for a long run of
         // somebody who already has seven.
-        if mine > 0 && free == 1 && self.config.slots > 1 {
-            return Err(BusyReason::Share);
-        }
-        if mine > 0 && self.somebody_else_waits(now_ms, &arrival.tenant) && mine >= self.share(now_ms) {
-            return Err(BusyReason::Share);
-        }
-        Ok(())
+        let last = free == 1 && self.config.slots > 1;
+        mine > 0 && (last || self.somebody_else_waits(now_ms, tenant) && mine >= self.share(now_ms))
     }
 
     fn has_room_for_answers(&self, tenant: &TenantId) -> bool {
@@ -413,10 +413,15 @@ impl<A> Table<A> {
         orphans
     }
 
-    /// Whom to offer a free slot, if there is one and somebody was bounced; call again until none.
+    /// Whom to offer a free slot, if there is one and somebody was bounced who would get it; call again until none.
     pub fn next_offer(&mut self, now_ms: u64) -> Option<Bounced> {
-        let free = self.free();
-        if self.leaving { None } else { self.offers.next(now_ms, free) }
+        if self.leaving {
+            return None;
+        }
+        let mut offers = std::mem::take(&mut self.offers);
+        let who = offers.next(now_ms, self.free(), |tenant, left| !self.is_over_share(now_ms, tenant, left));
+        self.offers = offers;
+        who
     }
 
     /// When a reserved slot falls free again, so that the next one in turn can have it.

@@ -144,6 +144,20 @@ fn a_freed_slot_is_offered_by_turn_and_kept_for_its_shim_for_20_ms() {
 }
 
 #[test]
+fn a_slot_is_offered_to_nobody_who_would_not_get_it_and_stays_for_newcomers() {
+    let mut t = table(2);
+    assert_eq!(t.admit(0, &arrival(1, "a", SHIM)), Admission::Run);
+    assert_eq!(t.admit(0, &arrival(2, "a", SHIM)), Admission::Busy(BusyReason::Share));
+    // The slot that is left is not for `a`: promised to it, it would be kept from everybody else.
+    assert_eq!(t.next_offer(1), None);
+    let plain = Arrival { shim: None, ..arrival(3, "b", SHIM) };
+    assert_eq!(t.admit(2, &plain), Admission::Run);
+    t.finish(3, call(3), None, None);
+    t.finish(4, call(1), None, None);
+    assert_eq!(t.next_offer(4).unwrap().tenant.as_str(), "a", "its place in the line was kept");
+}
+
+#[test]
 fn the_runs_of_a_shim_unheard_for_10_s_are_cancelled_but_not_after_an_own_interruption() {
     let mut t = table(2);
     t.admit(0, &Arrival { budget_ms: 60_000, ..arrival(1, "a", SHIM) });
