@@ -1,0 +1,204 @@
+//! The table and the file.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::options::Options;
+use crate::stats::{Round, Spread, ratio};
+
+/// The ratio of the medians at one connection that a worker should stay below: an engine that costs more than the way to
+/// it is worth a look.
+const EXPECTED_RATIO: f64 = 1.8;
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Of cargo.
+    pub profile: String,
+    /// That this process may use.
+    pub cores: usize,
+    /// Of each measurement.
+    pub seconds: f64,
+    /// Of each fleet at each number of connections.
+    pub rounds: usize,
+    /// Whether the worker published debug events.
+    pub debug_events: bool,
+    /// See [`EXPECTED_RATIO`].
+    pub expected_ratio: f64,
+    /// By number of connections.
+    pub levels: Vec<Level>,
+    /// In words.
+    pub first_failure: Option<String>,
+}
+
+/// All rounds at one number of connections.
+#[derive(Debug, Serialize)]
+pub struct Level {
+    /// Connections.
+    pub connections: usize,
+    /// The floor.
+    pub echo: Vec<Round>,
+    /// The worker, in the same rounds.
+    pub worker: Vec<Round>,
+}
+
+impl Report {
+    /// Nothing measured yet.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            profile: profile(),
+            cores: std::thread::available_parallelism().map_or(1, Into::into),
+            seconds: options.seconds.as_secs_f64(),
+            rounds: options.rounds.get(),
+            debug_events: options.redis_url.is_some(),
+            expected_ratio: EXPECTED_RATIO,
+            levels: Vec::new(),
+            first_failure: None,
+        }
+    }
+
+    /// Calls that failed in all.
+    pub fn failures(&self) -> u64 {
+        self.levels.iter().flat_map(|level| level.echo.iter().chain(&level.worker)).map(|r| r.failures).sum()
+    }
+}
+
+/// Cargo's profile, by the name of the folder that it builds into: all three programs are of the same.
+fn profile() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    match path.parent().and_then(|folder| folder.file_name()).and_then(|name| name.to_str()) {
+        Some("debug") => "dev (this workspace opt-level 1, dependencies 2)".to_owned(),
+        Some(name) => name.to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// A column: its title, its number, and how many decimals its spread has.
+type Column = (&'static str, fn(&Round) -> f64);
+
+const COLUMNS: [Column; 4] = [
+    ("p50 us", |round| round.p50_us),
+    ("p90 us", |round| round.p90_us),
+    ("p99 us", |round| round.p99_us),
+    ("calls/s", |round| round.calls_per_s),
+];
+
+const WIDTH: usize = 24;
+
+/// What is printed.
+pub fn table(report: &Report) -> String {
+    let mut text = format!(
+        "\nhello-rust beside an echo worker. Profile {}; {} cores; debug events {}.\n\
+         {} rounds of {} s each, in turn: the median round (lowest - highest).\n\n",
+        report.profile,
+        report.cores,
+        if report.debug_events { "on" } else { "off" },
+        report.rounds,
+        report.seconds,
+    );
+    let mut row = |first: &str, name: &str, cells: &[String], failures: &str| {
+        let _ = write!(text, "{first:>11}  {name:<12}");
+        for cell in cells {
+            let _ = write!(text, "{cell:>WIDTH$}");
+        }
+        let _ = writeln!(text, "{failures:>8}");
+    };
+    let titles = COLUMNS.map(|(title, _)| title.to_owned());
+    row("connections", "worker", &titles, "failed");
+    for level in &report.levels {
+        for (name, rounds) in [("echo (floor)", &level.echo), ("hello-rust", &level.worker)] {
+            let cells = COLUMNS.map(|(_, what)| cell(Spread::of(rounds.iter().map(what)), 0));
+            let failures: u64 = rounds.iter().map(|round| round.failures).sum();
+            row(&level.connections.to_string(), name, &cells, &failures.to_string());
+        }
+        let cells = COLUMNS.map(|(_, what)| cell(ratio(&level.worker, &level.echo, what), 2));
+        row("", "ratio", &cells, "");
+    }
+    text.push_str(&cpu_table(report));
+    text.push_str(&verdict(report));
+    text
+}
+
+/// CPU by call, in microseconds; empty where the system does not tell.
+fn cpu_table(report: &Report) -> String {
+    let mut text = String::new();
+    for level in &report.levels {
+        for (name, rounds) in [("echo (floor)", &level.echo), ("hello-rust", &level.worker)] {
+            let Some(first) = rounds.first().filter(|round| !round.cpu_us_per_call.is_empty()) else {
+                continue;
+            };
+            let _ = write!(text, "{:>11}  {name:<12}", level.connections);
+            for process in first.cpu_us_per_call.keys() {
+                let of = |round: &Round| round.cpu_us_per_call.get(process).copied().unwrap_or(0.0);
+                let _ = write!(text, "  {process} {}", cell(Spread::of(rounds.iter().map(of)), 0));
+            }
+            text.push('\n');
+        }
+    }
+    if text.is_empty() { text } else { format!("\nCPU microseconds by call, of each process\n{text}") }
+}
+
+fn verdict(report: &Report) -> String {
+    let Some(level) = report.levels.iter().find(|level| level.connections == 1) else { return String::new() };
+    let p50 = ratio(&level.worker, &level.echo, |round| round.p50_us).median;
+    let words = if p50 <= report.expected_ratio { "as expected" } else { "MORE than expected" };
+    format!("\np50 at 1 connection: {p50:.2} times the floor; {words} (at most {}).\n", report.expected_ratio)
+}
+
+fn cell(spread: Spread, decimals: usize) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{median:.decimals$} ({min:.decimals$} - {max:.decimals$})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(worker_p50: f64) -> Report {
+        let round = |p50_us: f64, failures| Round {
+            p50_us,
+            calls_per_s: 1e6 / p50_us,
+            failures,
+            cpu_us_per_call: [("shim", 50.0), ("worker", p50_us / 2.0)].into(),
+            ..Round::default()
+        };
+        Report {
+            profile: "dev".to_owned(),
+            cores: 2,
+            seconds: 3.0,
+            rounds: 2,
+            debug_events: false,
+            expected_ratio: EXPECTED_RATIO,
+            levels: vec![Level {
+                connections: 1,
+                echo: vec![round(100.0, 0), round(110.0, 0)],
+                worker: vec![round(worker_p50, 1), round(worker_p50 * 1.1, 2)],
+            }],
+            first_failure: None,
+        }
+    }
+
+    #[test]
+    fn the_table_shows_both_sides_their_ratio_and_failures() {
+        let text = table(&report(150.0));
+        for part in
+            ["100", "1.50 (1.50 - 1.50)", "as expected", "worker 79 (75 - 82)", "Profile dev; 2 cores"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(report(150.0).failures(), 3);
+    }
+
+    #[test]
+    fn a_ratio_above_the_expected_is_said_loudly() {
+        assert!(table(&report(181.0)).contains("1.81 times the floor; MORE than expected"));
+    }
+
+    #[test]
+    fn the_file_holds_every_round() {
+        let json = serde_json::to_value(report(150.0)).unwrap();
+        assert_eq!(json.pointer("/levels/0/worker/1/failures"), Some(&serde_json::json!(2)));
+        assert_eq!(json.pointer("/levels/0/echo/0/p50_us"), Some(&serde_json::json!(100.0)));
+    }
+}
