@@ -65,8 +65,11 @@ pub enum Reply {
         /// One entry for each call that the question listed.
         calls: Vec<(CallRef, RunStatus)>,
     },
-    /// A slot is free and kept for this shim for 20 ms: the shim was told `busy` before.
-    Offer,
+    /// A slot is free and kept for this shim for 20 ms: the shim was told `busy` before, for this tenant.
+    Offer {
+        /// For whom it was told `busy`; it may send another tenant's call, if that one's turn is first.
+        tenant: crate::ids::TenantId,
+    },
 }
 
 /// Why a worker did not take a call.
@@ -108,6 +111,12 @@ pub enum Control {
         shim: BootId,
         /// Which send.
         call: CallRef,
+    },
+    /// "No, thank you" to an offer: the call has found another place. Without it the slot would stand empty for the
+    /// rest of its 20 ms, and a shim that waits at four workers would waste three slots for each call.
+    Decline {
+        /// The shim that was offered a slot.
+        shim: BootId,
     },
 }
 

@@ -131,7 +131,7 @@ fn every_frame_is_as_before() {
         (call, RunStatus::Unknown),
     ];
     frame("frame-status.mp", Reply::Status { question: 9, calls });
-    frame("frame-offer.mp", Reply::Offer);
+    frame("frame-offer.mp", Reply::Offer { tenant: "tenant-1".parse().unwrap() });
 }
 
 #[test]
@@ -144,6 +144,7 @@ fn questions_cancels_and_announcements_are_as_before() {
         calls: vec![AskedCall { call: call_ref(), budget_ms: 1_000 }],
     };
     golden("control-question.mp", &Control::Question(question));
+    golden("control-decline.mp", &Control::Decline { shim: shim() });
     golden("control-cancel.mp", &Control::Cancel { shim: shim(), call: call_ref() });
     golden(
         "worker-announcement.mp",

@@ -11,4 +11,3 @@ pub mod host;
 pub mod job;
 pub mod metrics;
 pub mod process;
-pub mod source;

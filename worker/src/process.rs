@@ -23,7 +23,6 @@ use crate::debug::{DebugMetrics, Publisher};
 use crate::execute::Executor;
 use crate::health;
 use crate::metrics::{CacheMetrics, WorkerMetrics};
-use crate::source::BundleSource;
 
 /// How long the last debug events may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -75,8 +74,8 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let store = config.store().open()?;
     let cache = Arc::new(BundleCache::open(config.cache(), Arc::clone(&store)).await?);
     let publisher = Publisher::start(&config.debug, DebugMetrics::register(&metrics), &tasks)?;
-    let source = Arc::new(BundleSource(Arc::clone(&cache)));
-    let executor = Arc::new(Executor::new(config.executor(), source, Arc::new(publisher.clone()))?);
+    let executor =
+        Arc::new(Executor::new(config.executor(), Arc::clone(&cache) as _, Arc::new(publisher.clone()))?);
 
     let options =
         nats::Options { metrics: Some(NatsMetrics::register(&metrics)), ..nats::Options::default() };

@@ -128,7 +128,8 @@ impl Shared {
         let Some(handle) = handle else { return };
         // The caller may not be reading just now: wait for room rather than ending the stream as if it were complete
         // (the length is known to the reader, so even a plain end would be noticed).
-        let parts = handle.parts.clone();
+        let Handle { _stop: stop, parts } = handle;
+        drop(stop);
         self.tracker.spawn(async move {
             let _ = parts.send(Err(error)).await;
         });

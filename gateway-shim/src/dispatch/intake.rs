@@ -183,7 +183,7 @@ impl Dispatcher {
             | Reply::Busy { call, .. }
             | Reply::Result { call, .. }
             | Reply::Failed { call, .. } => Some(*call),
-            Reply::Status { .. } | Reply::Offer => None,
+            Reply::Status { .. } | Reply::Offer { .. } => None,
         };
         if about != expected {
             return self.refuse("a frame about another call than its reply subject");

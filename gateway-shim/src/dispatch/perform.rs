@@ -42,6 +42,9 @@ impl Shared {
                 self.metrics.cancelled.inc();
                 self.control(&subject::control(&pool, worker), &Control::Cancel { shim: self.boot, call });
             }
+            Output::Decline { worker, pool } => {
+                self.control(&subject::control(&pool, worker), &Control::Decline { shim: self.boot });
+            }
             Output::Answer { execution, result } => self.answer(execution, result.map(|r| full(*r))),
             Output::Fetch { call, response } => self.fetch(call, *response),
             Output::StopFetch { call } => {

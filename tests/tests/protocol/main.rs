@@ -15,6 +15,7 @@
 )]
 
 mod network;
+mod waiting;
 mod world;
 
 use world::{Faults, World};
@@ -58,24 +59,33 @@ fn lost_and_duplicated_messages_alone_never_make_an_unsafe_call_run_twice() {
 
 #[test]
 fn without_faults_every_call_that_fits_gets_its_result() {
-    check_all(|_| Faults::none(), |world| {
-        let totals = world.totals();
-        assert_eq!(totals.ok, totals.calls - totals.abandoned, "seed {}: {totals:?}", world.seed());
-    });
+    check_all(
+        |_| Faults::none(),
+        |world| {
+            let totals = world.totals();
+            assert_eq!(totals.ok, totals.calls - totals.abandoned, "seed {}: {totals:?}", world.seed());
+        },
+    );
 }
 
 #[test]
 fn workers_that_leave_and_are_replaced_under_load_cost_no_call() {
-    check_all(|_| Faults::leaving(), |world| {
-        let totals = world.totals();
-        assert_eq!(totals.ok, totals.calls - totals.abandoned, "seed {}: {totals:?}", world.seed());
-    });
+    check_all(
+        |_| Faults::leaving(),
+        |world| {
+            let totals = world.totals();
+            assert_eq!(totals.ok, totals.calls - totals.abandoned, "seed {}: {totals:?}", world.seed());
+        },
+    );
 }
 
 #[test]
 fn connections_that_break_and_come_back_cost_running_calls_nothing_but_time() {
-    check_all(|_| Faults::reconnects(), |world| {
-        let totals = world.totals();
-        assert_eq!(totals.lost, 0, "seed {}: {totals:?}", world.seed());
-    });
+    check_all(
+        |_| Faults::reconnects(),
+        |world| {
+            let totals = world.totals();
+            assert_eq!(totals.lost, 0, "seed {}: {totals:?}", world.seed());
+        },
+    );
 }

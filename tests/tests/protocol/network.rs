@@ -31,6 +31,7 @@ pub enum ToWorker {
     Call(Arrival, CallRef),
     Question(Question),
     Cancel(BootId, CallRef),
+    Decline(BootId),
     ShimAlive(BootId),
 }
 

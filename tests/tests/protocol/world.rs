@@ -62,7 +62,15 @@ impl Faults {
     }
 
     pub fn wild(seed: u64) -> Self {
-        Self { links: 4, cuts: 3, pauses: 2, kills: 2, shim_kills: (seed % 2) as u32, leaves: 1, ..Self::lossy(seed) }
+        Self {
+            links: 4,
+            cuts: 3,
+            pauses: 2,
+            kills: 2,
+            shim_kills: (seed % 2) as u32,
+            leaves: 1,
+            ..Self::lossy(seed)
+        }
     }
 
     pub fn leaving() -> Self {
@@ -332,7 +340,7 @@ impl World {
                 }
             }
             Event::RunEnds(worker, call) => self.run_ends(worker, call, None),
-            Event::ReservationEnds(worker) => self.offer(worker, false),
+            Event::ReservationEnds(worker) => self.offer(worker, true),
             Event::FetchStep(shim, call, step) => self.fetch_step(shim, call, step),
             Event::Fault(fault) => self.fault(fault),
         }
@@ -375,7 +383,10 @@ impl World {
 
     fn deliver(&mut self, event: Event) {
         let faulty = self.now < FAULTS_UNTIL_MS;
-        let copies = match (faulty && self.rng.random_bool(self.faults.loss), faulty && self.rng.random_bool(self.faults.duplicate)) {
+        let copies = match (
+            faulty && self.rng.random_bool(self.faults.loss),
+            faulty && self.rng.random_bool(self.faults.duplicate),
+        ) {
             (true, _) => 0,
             (false, true) => 2,
             (false, false) => 1,
@@ -446,7 +457,8 @@ impl World {
         let id = self.shims[shim].id;
         match output {
             Output::Send { worker, call, budget_ms, .. } => {
-                let tenant: TenantId = ["a", "b", "c"][usize::from(call.execution.as_bytes()[15]) % 3].parse().unwrap();
+                let tenant: TenantId =
+                    ["a", "b", "c"][usize::from(call.execution.as_bytes()[15]) % 3].parse().unwrap();
                 let arrival = Arrival { call, tenant, shim: Some((id, "_R.shim.x".into())), budget_ms };
                 let to = self.worker_index(worker);
                 self.to_worker(shim, to, ToWorker::Call(arrival, call));
@@ -459,11 +471,17 @@ impl World {
                 let to = self.worker_index(worker);
                 self.to_worker(shim, to, ToWorker::Cancel(id, call));
             }
+            Output::Decline { worker, .. } => {
+                let to = self.worker_index(worker);
+                self.to_worker(shim, to, ToWorker::Decline(id));
+            }
             Output::Answer { execution, result } => {
                 let end = result.map_or_else(|e| End::Failed(e.code), |_| End::Ok);
                 self.callers.get_mut(&execution).unwrap().answers.push(end);
             }
-            Output::Reset { execution, .. } => self.callers.get_mut(&execution).unwrap().answers.push(End::Reset),
+            Output::Reset { execution, .. } => {
+                self.callers.get_mut(&execution).unwrap().answers.push(End::Reset)
+            }
             Output::Fetch { call, .. } => {
                 self.fetching.insert(call);
                 self.agenda.at(self.now + 5, Event::FetchStep(shim, call, FetchStep::First));
@@ -555,7 +573,11 @@ impl World {
             }
             ToWorker::Question(question) => {
                 let report = w.table.question(now, &question);
-                self.say(worker, question.shim, Reply::Status { question: question.number, calls: report.calls });
+                self.say(
+                    worker,
+                    question.shim,
+                    Reply::Status { question: question.number, calls: report.calls },
+                );
                 for answer in report.resend {
                     self.say(worker, question.shim, (*answer).clone());
                 }
@@ -567,6 +589,10 @@ impl World {
                 if w.table.cancel(now, shim, call) {
                     self.run_ends(worker, call, Some(ErrorCode::Cancelled));
                 }
+            }
+            ToWorker::Decline(shim) => {
+                w.table.decline(shim);
+                self.offer(worker, true);
             }
             ToWorker::ShimAlive(shim) => {
                 w.table.hear_shim(now, shim);
@@ -591,7 +617,10 @@ impl World {
                 } else {
                     Body::None
                 };
-                Reply::Result { call, response: Box::new(RunResponse { status: 200, headers: Vec::new(), body }) }
+                Reply::Result {
+                    call,
+                    response: Box::new(RunResponse { status: 200, headers: Vec::new(), body }),
+                }
             }
         };
         let was_full = w.table.free() == 0;
@@ -609,7 +638,7 @@ impl World {
         let mut offered = false;
         while let Some(who) = self.workers[worker].table.next_offer(now) {
             offered = true;
-            self.say(worker, who.shim, Reply::Offer);
+            self.say(worker, who.shim, Reply::Offer { tenant: who.tenant });
         }
         if offered {
             if let Some(end) = self.workers[worker].table.next_reservation_end() {
@@ -670,7 +699,10 @@ impl World {
                 return Err(format!("call {execution} got {} answers: {told:?}", told.len()));
             }
             if told.is_empty() && shim_alive && !caller.abandoned {
-                return Err(format!("call {execution} (safe: {}) got no answer; runs: {}", caller.safe, caller.runs));
+                return Err(format!(
+                    "call {execution} (safe: {}) got no answer; runs: {}",
+                    caller.safe, caller.runs
+                ));
             }
             if !caller.safe && caller.runs > 1 {
                 return Err(format!("unsafe call {execution} ran {} times", caller.runs));
@@ -680,7 +712,9 @@ impl World {
                     return Err(format!("call {execution} was answered without a run"));
                 }
                 Some(End::Failed(code)) if code.retry_safe() && !caller.safe && caller.runs > 0 => {
-                    return Err(format!("unsafe call {execution} has run, and was told that `{code}` is safe to retry"));
+                    return Err(format!(
+                        "unsafe call {execution} has run, and was told that `{code}` is safe to retry"
+                    ));
                 }
                 _ => {}
             }

@@ -19,6 +19,10 @@ impl Admission {
                     self.stop(call);
                 }
             }
+            Ok(Control::Decline { shim }) => {
+                self.table.lock().decline(shim);
+                self.offer(true);
+            }
             Err(error) => {
                 self.metrics.refused_messages.inc();
                 tracing::warn!(error = %longshore_service::errors::chain(&error), "a control message cannot be decoded");
@@ -64,7 +68,8 @@ impl Admission {
                 let Some(end) = end else { break };
                 let wait = end.saturating_sub(self.now_ms());
                 tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
-                self.offer(false);
+                // As if freed now: nobody else knows of it.
+                self.offer(true);
                 let after = self.table.lock().next_reservation_end();
                 if after.is_some_and(|after| after <= self.now_ms()) {
                     // Nobody is left to be asked; the next admission clears what has ended.

@@ -150,7 +150,7 @@ impl Admission {
             let Some(who) = next else { break };
             offered = true;
             self.metrics.offers.inc();
-            self.say(&who.inbox, Reply::Offer);
+            self.say(&who.inbox, Reply::Offer { tenant: who.tenant });
         }
         if offered {
             self.promised.notify_one();

@@ -346,6 +346,11 @@ impl<A> Table<A> {
         }
     }
 
+    /// A shim does not want the slot that it was offered.
+    pub fn decline(&mut self, shim: BootId) {
+        self.offers.used(shim);
+    }
+
     /// The shim has all of a large answer: its bytes need not wait for the next question.
     pub fn release(&mut self, call: CallRef) {
         if matches!(self.entries.get(&call).map(|e| &e.state), Some(State::Kept { .. })) {

@@ -16,7 +16,8 @@ impl ComponentSource for BundleCache {
         bundle: &ContentHash,
     ) -> Result<Option<SourceComponent>, CallError> {
         let key = BundleKey { tenant: tenant.clone(), extension: extension.clone(), hash: *bundle };
-        let bundle = self.get(&key).await.map_err(|e| shown(&e))?;
+        // The cache has logged the cause chain of a failure, with address and key.
+        let bundle = self.get(&key).await.map_err(|e| CallError::new(e.code(), for_caller(&e, &key)))?;
         Ok(bundle.component().map(|component| SourceComponent {
             path: component.path.clone(),
             sha256: *component.digest.as_bytes(),
@@ -25,31 +26,40 @@ impl ComponentSource for BundleCache {
     }
 }
 
-/// What the caller may read: both hashes, or which rule its own archive breaks; never an address of the store.
-fn shown(error: &BundleError) -> CallError {
-    let message = match error {
+/// What the caller is told after the code: what was wrong with the tenant's own bytes, and never where the store is.
+fn for_caller(error: &BundleError, key: &BundleKey) -> String {
+    match error {
+        BundleError::NotFound { .. } => format!("no object at {key}"),
+        BundleError::StoreUnreachable { .. } => format!("the bundle store did not deliver {key}"),
         BundleError::HashMismatch { expected, computed } => {
             format!("expected {expected}, computed {computed}")
         }
         BundleError::Refused { reason } => chain(reason),
-        BundleError::NotFound { .. } | BundleError::StoreUnreachable { .. } | BundleError::Cache { .. } => {
-            String::new()
-        }
-    };
-    CallError::new(error.code(), message)
+        BundleError::Cache { .. } => error.to_string(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use longshore_bundle::StoreError;
+    use longshore_bundle::archive::ArchiveError;
+
     use super::*;
 
     #[test]
-    fn a_mismatch_shows_both_hashes_and_a_missing_object_no_address() {
-        let (expected, computed) = (ContentHash::from_bytes([1; 32]), ContentHash::from_bytes([2; 32]));
-        let text = shown(&BundleError::HashMismatch { expected, computed }).to_string();
-        assert!(text.starts_with("bundle_fetch_failed: archive_hash_mismatch: expected "), "{text}");
-        assert!(text.contains(&"01".repeat(32)) && text.contains(&"02".repeat(32)));
-        let missing = BundleError::NotFound { url: "http://store.internal/b/k".to_owned() };
-        assert_eq!(shown(&missing).to_string(), "bundle_fetch_failed: not_found");
+    fn a_caller_learns_what_is_wrong_with_its_bundle_and_not_where_the_store_is() {
+        let hash = ContentHash::from_bytes([1; 32]);
+        let key = BundleKey { tenant: "t".parse().unwrap(), extension: "e".parse().unwrap(), hash };
+        let url = "http://store.internal:9000/extensions/x".to_owned();
+        let reason = ArchiveError::Ratio { limit: 200 };
+        assert!(for_caller(&BundleError::Refused { reason }, &key).contains("200 times its size"));
+        let computed = ContentHash::from_bytes([2; 32]);
+        let text = for_caller(&BundleError::HashMismatch { expected: hash, computed }, &key);
+        assert!(text.contains(&hash.hex()) && text.contains(&computed.hex()), "{text}");
+        let silent = BundleError::StoreUnreachable { url: url.clone(), source: StoreError::NotFound };
+        for error in [BundleError::NotFound { url }, silent] {
+            let text = for_caller(&error, &key);
+            assert!(text.contains("tenants/t/extensions/e/") && !text.contains("internal"), "{text}");
+        }
     }
 }

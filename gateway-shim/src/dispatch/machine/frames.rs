@@ -13,6 +13,7 @@ impl Machine {
         if let Some(worker) = self.workers.get_mut(worker_id) {
             worker.hear(now_ms, frame.free);
         }
+        let offered = matches!(frame.frame, Reply::Offer { .. });
         match frame.frame {
             Reply::Taken(call) => self.taken(worker_id, call),
             Reply::Busy { call, reason } => self.busy(now_ms, worker_id, call, reason),
@@ -26,10 +27,20 @@ impl Machine {
                     self.status(now_ms, worker_id, call, status);
                 }
             }
-            Reply::Offer => {}
+            Reply::Offer { tenant } => {
+                if let Some(worker) = self.workers.get_mut(worker_id) {
+                    worker.has_offered();
+                    worker.unpark(&tenant);
+                }
+            }
         }
-        if let Some(pool) = self.workers.get(worker_id).map(|w| w.pool.clone()) {
-            self.pump(now_ms, &pool);
+        let Some((pool, before)) = self.workers.get(worker_id).map(|w| (w.pool.clone(), w.undecided)) else {
+            return;
+        };
+        self.pump(now_ms, &pool);
+        let unused = self.workers.get(worker_id).is_some_and(|w| w.undecided <= before);
+        if offered && unused && self.connected {
+            self.outputs.push_back(Output::Decline { worker: worker_id, pool });
         }
     }
 
@@ -37,6 +48,7 @@ impl Machine {
     pub fn free_notice(&mut self, now_ms: u64, notice: &FreeNotice) {
         let Some(worker) = self.workers.get_mut(notice.worker) else { return };
         worker.hear(now_ms, notice.free);
+        worker.unpark_all();
         let pool = worker.pool.clone();
         self.pump(now_ms, &pool);
     }
@@ -46,7 +58,11 @@ impl Machine {
     pub fn no_responders(&mut self, now_ms: u64, call: CallRef) {
         let Some(worker_id) = self.worker_of(call) else { return };
         // It may have left, or be about to reconnect: its next announcement tells.
-        self.has_not_run_then(now_ms, worker_id, call, super::workers::Worker::full);
+        self.has_not_run_then(now_ms, worker_id, call, |worker| {
+            worker.full();
+            // Nor is it worth knocking there before then.
+            worker.remembers_us(now_ms);
+        });
     }
 
     fn worker_of(&self, call: CallRef) -> Option<BootId> {
@@ -86,7 +102,10 @@ impl Machine {
     fn busy(&mut self, now_ms: u64, worker_id: BootId, call: CallRef, reason: BusyReason) {
         let tenant = self.calls.get(&call.execution).map(|c| c.meta.tenant.clone());
         self.has_not_run_then(now_ms, worker_id, call, |worker| match (reason, tenant) {
-            (BusyReason::Full, _) | (BusyReason::Share, None) => worker.full(),
+            (BusyReason::Full, _) | (BusyReason::Share, None) => {
+                worker.full();
+                worker.remembers_us(now_ms);
+            }
             (BusyReason::Share, Some(tenant)) => worker.park(tenant),
             (BusyReason::Leaving, _) => worker.leaving = true,
         });

@@ -122,7 +122,7 @@ fn a_bounced_call_waits_and_goes_when_a_slot_is_offered() {
     let (_, call, _) = b.sends()[0];
     b.frame(11, 1, 0, Reply::Busy { call, reason: BusyReason::Full });
     assert!(b.sends().is_empty());
-    b.frame(15, 1, 1, Reply::Offer);
+    b.frame(15, 1, 1, Reply::Offer { tenant: "a".parse().unwrap() });
     let (_, second, attempt) = b.sends()[0];
     assert!(second.send > call.send);
     assert_eq!(attempt, 1, "it has not run");
@@ -247,7 +247,8 @@ fn a_pool_that_scales_from_zero_holds_its_calls_until_the_deadline() {
 #[test]
 fn the_257th_waiting_call_of_an_extension_is_refused() {
     let mut b = Bench::with_workers(&[(1, 0)]);
-    for n in 0..=256u16 {
+    // One knocks at the full worker, 256 wait.
+    for n in 0..=257u16 {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&n.to_le_bytes());
         b.m.submit(0, ExecutionId::from_bytes(bytes), meta("a", false));

@@ -78,6 +78,13 @@ pub enum Output {
         /// Which send.
         call: CallRef,
     },
+    /// Publish that an offered slot is not needed.
+    Decline {
+        /// To whom.
+        worker: BootId,
+        /// Its pool.
+        pool: PoolName,
+    },
     /// The call is over and this is its answer. Exactly one of these, or [`Output::Reset`], or the end of a
     /// committed fetch, ends every call.
     Answer {
@@ -276,7 +283,9 @@ impl Machine {
             let mut chosen = None;
             let next = room.next(|tenant, id| {
                 let Some(call) = calls.get(&id) else { return false };
-                chosen = workers.choose(now_ms, rng, (pool, tenant, call.meta.component), &call.lost_by);
+                chosen = workers
+                    .choose(now_ms, rng, (pool, tenant, call.meta.component), &call.lost_by)
+                    .or_else(|| workers.knock(now_ms, rng, (pool, tenant), &call.lost_by));
                 chosen.is_some()
             });
             let (Some((tenant, execution)), Some(worker_id)) = (next, chosen) else { return };
