@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::cpu;
 use crate::load::{Connection, Target};
+use crate::options::Setting;
 use crate::process::{Process, nats_server, ours};
 
 /// The same rights and pings as everywhere.
@@ -36,11 +37,8 @@ const PACK_LEVEL: i32 = 3;
 
 /// The worker of a fleet.
 pub enum Kind<'a> {
-    /// The real one.
-    Worker {
-        /// Where it publishes debug events, if anywhere.
-        redis_url: Option<&'a str>,
-    },
+    /// The real one, with these settings on top.
+    Worker(&'a [Setting]),
     /// The floor, which answers this.
     Echo(&'a RunResponse),
 }
@@ -61,7 +59,7 @@ impl Fleet {
         let (mut nats, server) = start_nats(folder.path()).await?;
         let key = store_bundle(&folder.path().join("store"))?;
         let mut worker = match &kind {
-            Kind::Worker { redis_url } => real_worker(folder.path(), &server, *redis_url)?,
+            Kind::Worker(settings) => real_worker(folder.path(), &server, settings)?,
             Kind::Echo(answer) => echo_worker(folder.path(), &server, answer)?,
         };
         let settings = [("LONGSHORE_HTTP_ADDR", "127.0.0.1:0".to_owned())];
@@ -192,16 +190,17 @@ fn ours_with(
     Ok(command)
 }
 
-fn real_worker(folder: &Path, server: &Server, redis_url: Option<&str>) -> anyhow::Result<Process> {
+fn real_worker(folder: &Path, server: &Server, more: &[Setting]) -> anyhow::Result<Process> {
     let folder_setting = |name: &str| folder.join(name).display().to_string();
-    let mut settings = vec![
+    let settings = [
         ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
         ("WORKER_SLOTS", SLOTS.to_string()),
         ("BUNDLE_STORE_BASE", folder_setting("store")),
         ("EXT_CACHE_ROOT", folder_setting("cache")),
     ];
-    settings.extend(redis_url.map(|url| ("RUNNER_DEBUG_REDIS_URL", url.to_owned())));
-    Process::start("worker", folder, &mut ours_with("worker", server, "worker", settings)?)
+    let mut command = ours_with("worker", server, "worker", settings)?;
+    command.envs(more.iter().map(|setting| (&setting.name, &setting.value)));
+    Process::start("worker", folder, &mut command)
 }
 
 fn echo_worker(folder: &Path, server: &Server, answer: &RunResponse) -> anyhow::Result<Process> {

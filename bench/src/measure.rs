@@ -21,9 +21,7 @@ const DISCARD: Duration = Duration::from_millis(300);
 /// Measures, prints the table, writes the file. A failed call makes the exit code 1.
 pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     eprintln!("starting a worker with hello-rust, then an echo worker that answers the same");
-    let (worker, first) = Fleet::start(Kind::Worker { redis_url: options.redis_url.as_deref() })
-        .await
-        .context("the worker's fleet")?;
+    let (worker, first) = Fleet::start(Kind::Worker(&options.set)).await.context("the worker's fleet")?;
     let (echo, _) = Fleet::start(Kind::Echo(&answer_in(&first)?)).await.context("the floor's fleet")?;
     let mut report = Report::new(options);
     for connections in &options.connections {

@@ -41,9 +41,32 @@ pub struct Options {
     /// Also writes everything that was measured, each round by itself, to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// The Redis to which the worker publishes debug events. Without it, none are published.
-    #[arg(long, value_name = "URL")]
-    pub redis_url: Option<String>,
+    /// A setting of the real worker, such as `RUNNER_DEBUG_REDIS_URL=redis://127.0.0.1:6379` for debug events (which are
+    /// off otherwise). May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub set: Vec<Setting>,
+}
+
+/// An environment variable of the worker. Only its name is ever shown: the value may be a password.
+#[derive(Clone)]
+pub struct Setting {
+    pub name: String,
+    pub value: String,
+}
+
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setting").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn setting(text: &str) -> Result<Setting, &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            Ok(Setting { name: name.to_owned(), value: value.to_owned() })
+        }
+        _ => Err("expected NAME=VALUE"),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -67,6 +90,15 @@ mod tests {
         let options = parse(&[]).unwrap().options;
         let connections: Vec<usize> = options.connections.iter().map(|c| c.get()).collect();
         assert_eq!((connections, options.rounds.get()), (vec![1, 64], 5));
+    }
+
+    #[test]
+    fn a_setting_has_a_name_and_its_value_is_not_printed() {
+        let cli =
+            parse(&["--set", "RUNNER_DEBUG_REDIS_URL=redis://:canary@host?a=b", "--set", "A="]).unwrap();
+        assert_eq!(cli.options.set[0].value, "redis://:canary@host?a=b");
+        assert!(!format!("{cli:?}").contains("canary"));
+        assert!(parse(&["--set", "A"]).is_err() && parse(&["--set", "=b"]).is_err());
     }
 
     #[test]

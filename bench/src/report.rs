@@ -22,8 +22,8 @@ pub struct Report {
     pub seconds: f64,
     /// Of each fleet at each number of connections.
     pub rounds: usize,
-    /// Whether the worker published debug events.
-    pub debug_events: bool,
+    /// The names of the worker's settings that are not the defaults.
+    pub worker_settings: Vec<String>,
     /// See [`EXPECTED_RATIO`].
     pub expected_ratio: f64,
     /// By number of connections.
@@ -51,7 +51,7 @@ impl Report {
             cores: std::thread::available_parallelism().map_or(1, Into::into),
             seconds: options.seconds.as_secs_f64(),
             rounds: options.rounds.get(),
-            debug_events: options.redis_url.is_some(),
+            worker_settings: options.set.iter().map(|setting| setting.name.clone()).collect(),
             expected_ratio: EXPECTED_RATIO,
             levels: Vec::new(),
             first_failure: None,
@@ -88,14 +88,14 @@ const WIDTH: usize = 24;
 
 /// What is printed.
 pub fn table(report: &Report) -> String {
+    let settings = match report.worker_settings.join(", ") {
+        names if names.is_empty() => "default".to_owned(),
+        names => names,
+    };
     let mut text = format!(
-        "\nhello-rust beside an echo worker. Profile {}; {} cores; debug events {}.\n\
+        "\nhello-rust beside an echo worker. Profile {}; {} cores; worker settings: {}.\n\
          {} rounds of {} s each, in turn: the median round (lowest - highest).\n\n",
-        report.profile,
-        report.cores,
-        if report.debug_events { "on" } else { "off" },
-        report.rounds,
-        report.seconds,
+        report.profile, report.cores, settings, report.rounds, report.seconds,
     );
     let mut row = |first: &str, name: &str, cells: &[String], failures: &str| {
         let _ = write!(text, "{first:>11}  {name:<12}");
@@ -168,7 +168,7 @@ mod tests {
             cores: 2,
             seconds: 3.0,
             rounds: 2,
-            debug_events: false,
+            worker_settings: Vec::new(),
             expected_ratio: EXPECTED_RATIO,
             levels: vec![Level {
                 connections: 1,
