@@ -49,12 +49,14 @@ async fn bodies_of_ten_mebibytes_travel_both_ways() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_is_fetched_again_when_the_worker_that_had_it_is_lost() {
     let (stack, [mut killed, other], shim) = Stack::with_workers::<2>(&[]).await;
-    let big = stack.install("tenant-1", "big-body");
+    // A tenant may hold a quarter of the shim's bytes: three such calls each.
+    let tenants = ["a", "b", "c", "d"].map(|tenant| stack.install(tenant, "big-body"));
     let body = pattern(TEN_MIB);
-    assert_eq!(shim.call(&both_ways(&big, "GET", &body, 100)).await.status(), 200);
+    assert_eq!(shim.call(&both_ways(&tenants[0], "GET", &body, 100)).await.status(), 200);
     let executed = |worker: &longshore_tests::Service| worker.lines().with("\"message\":\"executed\"").len();
     // Calls without a pause, so that some are with the worker when it dies, in whichever stage.
-    let mut load = Load::start(shim.http(), (0..12).map(|_| both_ways(&big, "GET", &body, TEN_MIB)));
+    let mut load =
+        Load::start(shim.http(), (0..12).map(|n: usize| both_ways(&tenants[n % 4], "GET", &body, TEN_MIB)));
     wait::until("a run on the worker that dies", wait::LIMIT, async || {
         if executed(&killed) >= 2 { Ok(()) } else { Err("none") }
     })

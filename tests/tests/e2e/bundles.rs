@@ -41,7 +41,9 @@ async fn a_tenant_gets_no_bundle_that_only_another_has() {
     let (status, error) = shim.call(&thief.get("/")).await.failure();
     assert!(status == 502 && error.starts_with("bundle_fetch_failed: not_found"), "{error}");
     assert!(!error.contains("owner"), "{error}");
-    assert!(!worker.lines().with("cause=not_found").is_empty() || !worker.lines().with("not_found").is_empty());
+    assert!(
+        !worker.lines().with("cause=not_found").is_empty() || !worker.lines().with("not_found").is_empty()
+    );
     // With a key of its own it runs, and nothing is fetched or compiled for it.
     stack.install("thief", "echo");
     runs_soon(&shim, &thief.get("/")).await;
@@ -103,7 +105,10 @@ async fn twelve_hostile_archives_are_refused_and_a_good_one_still_runs() {
     for (name, archive, words) in &archives {
         let extension = stack.install_archive("tenant-1", name, archive);
         let (status, error) = shim.call(&extension.get("/").timeout_ms(60_000)).await.failure();
-        assert!(status == 502 && error.starts_with("bundle_fetch_failed: archive_refused"), "{name}: {error}");
+        assert!(
+            status == 502 && error.starts_with("bundle_fetch_failed: archive_refused"),
+            "{name}: {error}"
+        );
         assert!(error.contains(words), "{name}: {error}");
         assert_eq!(shim.call(&good.get("/")).await.status(), 200, "after {name}");
     }
@@ -112,7 +117,8 @@ async fn twelve_hostile_archives_are_refused_and_a_good_one_still_runs() {
     for outside in [cache.join("evil"), cache.join("../evil"), "/tmp/longshore-evil".into()] {
         assert!(!outside.exists(), "{}", outside.display());
     }
-    let bundles = std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let bundles =
+        std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let bundles: Vec<_> = bundles.filter(|name| name.len() == 64).collect();
     assert_eq!(bundles, [good.hash.hex()]);
     drop(worker);

@@ -52,9 +52,15 @@ async fn what_is_no_request_is_refused_with_a_transport_status_and_words() {
     assert_eq!(guarded.http().call(&token("hunter3-token")).await.transport, 401);
     assert!(guarded.lines().with("hunter2").is_empty(), "a secret is in the log");
 
-    for (method, path, status) in [("GET", "/v1/execute", 405), ("GET", "/nothing", 404), ("POST", "/warmup", 400)] {
+    for (method, path, status) in
+        [("GET", "/v1/execute", 405), ("GET", "/nothing", 404), ("POST", "/warmup", 400)]
+    {
         let reply = shim.http().request(method, path, &[], "").await.unwrap();
-        assert_eq!((reply.transport, reply.header("cache-control")), (status, Some("no-store")), "{method} {path}");
+        assert_eq!(
+            (reply.transport, reply.header("cache-control")),
+            (status, Some("no-store")),
+            "{method} {path}"
+        );
     }
     drop(worker);
 }
@@ -86,7 +92,8 @@ async fn what_cannot_be_run_is_an_envelope_with_the_code_that_callers_know() {
     fails(http, &good.clone().timeout_ms(300_001), 400, "invalid_request").await;
     fails(http, &good.clone().memory_mb(1_025), 400, "invalid_request").await;
     fails(http, &good.clone().with("/http/method", json!("GE T")), 400, "invalid_request").await;
-    fails(http, &good.clone().with("/http/body_b64", json!("%%%")), 500, "execute_failed: invalid_body").await;
+    fails(http, &good.clone().with("/http/body_b64", json!("%%%")), 500, "execute_failed: invalid_body")
+        .await;
     let many = good.clone().with("/http/headers", json!({ "x-many": "v".repeat(300 << 10) }));
     fails(http, &many, 431, "headers_too_large").await;
 
@@ -110,7 +117,8 @@ async fn what_cannot_be_run_is_an_envelope_with_the_code_that_callers_know() {
     );
 
     fails(http, &stack.install("tenant-1", "no-handler").get("/"), 404, "extension_has_no_handler").await;
-    let pages = [("manifest.json", store::manifest("pages")), ("ui/index.html", "<!doctype html>".to_owned())];
+    let pages =
+        [("manifest.json", store::manifest("pages")), ("ui/index.html", "<!doctype html>".to_owned())];
     let pages = longshore_bundle::archive::pack_files(pages, 3).unwrap();
     let pages = stack.install_archive("tenant-1", "pages", &pages);
     fails(http, &pages.get("/"), 404, "extension_has_no_handler").await;
@@ -158,9 +166,12 @@ async fn a_request_reaches_its_guest_as_it_was_sent_and_any_status_of_the_guest_
     assert_eq!(shim.call(&odd.get("/")).await.body(), None);
     assert_eq!(shim.call(&odd.get("/?body=")).await.body(), Some(Vec::new()));
     for status in [0, 99, 199, 600, 65_535] {
-        fails(shim.http(), &odd.get(format!("/?status={status}")), 500, "execute_failed: invalid_response").await;
+        fails(shim.http(), &odd.get(format!("/?status={status}")), 500, "execute_failed: invalid_response")
+            .await;
     }
-    let reply = shim.call(&odd.get("/?duplicate&header=X-Longshore-Execution-Id:forged&header=Set-Cookie:a%3D1")).await;
+    let reply = shim
+        .call(&odd.get("/?duplicate&header=X-Longshore-Execution-Id:forged&header=Set-Cookie:a%3D1"))
+        .await;
     assert_eq!(reply.guest_header("x-twice").as_deref(), Some("second"), "the last of a name wins");
     assert_eq!(reply.guest_header("X-Twice").as_deref(), Some("third"), "case is kept");
     assert_eq!(reply.guest_header("Set-Cookie").as_deref(), Some("a=1"));

@@ -46,7 +46,10 @@ async fn hello_rust_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hello_js_answers_and_a_call_that_gives_up_does_not_stop_its_compilation() {
     if !paths::example("hello-js").join("dist/main.wasm").is_file() {
-        assert!(!has_node_20(), "examples/hello-js is not built: run scripts/setup-hello-js.sh, or `make test`, which does");
+        assert!(
+            !has_node_20(),
+            "examples/hello-js is not built: run scripts/setup-hello-js.sh, or `make test`, which does"
+        );
         println!("left out: hello-js is not built, and Node >= 20 is missing");
         return;
     }
@@ -55,14 +58,26 @@ async fn hello_js_answers_and_a_call_that_gives_up_does_not_stop_its_compilation
     // 12 MB take longer than this to fetch and compile.
     let impatient = shim.call(&extension.get("/hello").timeout_ms(300)).await;
     let (status, error) = impatient.failure();
-    assert!(matches!(error.as_str(), "execute_failed: timeout (fetching)" | "execute_failed: timeout (compiling)"), "{error}");
+    assert!(
+        matches!(
+            error.as_str(),
+            "execute_failed: timeout (fetching)" | "execute_failed: timeout (compiling)"
+        ),
+        "{error}"
+    );
     assert_eq!(status, 500);
     answers_and_logs(&stack, &shim, &extension, "javascript").await;
     worker.metric_until("longshore_worker_compiles", |compiles| compiles == 1.0).await;
 }
 
 fn has_node_20() -> bool {
-    let version = Command::new("node").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    let version =
+        Command::new("node").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
     let version = String::from_utf8_lossy(&version).into_owned();
-    version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 20)
+    version
+        .trim_start_matches('v')
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok())
+        .is_some_and(|major: u32| major >= 20)
 }

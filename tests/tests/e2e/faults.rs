@@ -30,7 +30,8 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
             .header("x-idempotency-key", &key)
     };
     let mut load = Load::start(shim.http(), (0..48).map(call));
-    let of_kind = |runs: &BTreeMap<String, usize>, kind: &str| runs.keys().filter(|id| id.starts_with(kind)).count();
+    let of_kind =
+        |runs: &BTreeMap<String, usize>, kind: &str| runs.keys().filter(|id| id.starts_with(kind)).count();
     runs_until("safe and unsafe runs on the worker that dies", &[killed.lines()], |runs| {
         of_kind(runs, "unsafe-") >= 2 && of_kind(runs, "safe-") >= 2
     })
@@ -49,7 +50,11 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
             }
             error if error.starts_with("worker_lost") && kind == "unsafe" => {
                 assert_eq!(reply.status(), 502);
-                assert!(died.elapsed() < Duration::from_secs(4), "worker_lost came after {:?}", died.elapsed());
+                assert!(
+                    died.elapsed() < Duration::from_secs(4),
+                    "worker_lost came after {:?}",
+                    died.elapsed()
+                );
                 lost.push(number);
             }
             error => panic!("{kind} call {number}: {error}"),
@@ -62,7 +67,10 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
         assert_eq!(*times, 1, "{id} ran {times} times");
     }
     for number in &lost {
-        assert!(there.contains_key(&format!("unsafe-{number}")), "call {number} had not run and was lost all the same");
+        assert!(
+            there.contains_key(&format!("unsafe-{number}")),
+            "call {number} had not run and was lost all the same"
+        );
     }
     let again = all.iter().filter(|(id, times)| id.starts_with("safe-") && **times == 2).count();
     assert!(again >= 2, "no safe call ran again: {all:?}");
@@ -96,7 +104,8 @@ async fn a_restart_of_nats_costs_running_calls_nothing_and_waiting_ones_time() {
     });
     let running = Load::start(shim.http(), running);
     runs_until("four runs", &[worker.lines()], |runs| runs.len() == 5).await;
-    let waiting = (0..40).map(|n: usize| tenants[n % 4].post(format!("/?id=waiting-{n}&ms=200")).timeout_ms(60_000));
+    let waiting =
+        (0..40).map(|n: usize| tenants[n % 4].post(format!("/?id=waiting-{n}&ms=200")).timeout_ms(60_000));
     let waiting = Load::start(shim.http(), waiting);
     runs_until("the first of those that wait", &[worker.lines()], |runs| runs.len() >= 6).await;
 

@@ -19,7 +19,8 @@ async fn every_broken_limit_has_its_own_code_and_a_neighbours_calls_are_unharmed
     let (stack, [worker], shim) = Stack::with_workers(&[]).await;
     let neighbour = stack.install("neighbour", "echo");
     let [spin, hog, trap, overflow, sleep, tables] =
-        ["spin", "memory-hog", "trap", "stack-overflow", "sleep", "table-hog"].map(|guest| stack.install("tenant-1", guest));
+        ["spin", "memory-hog", "trap", "stack-overflow", "sleep", "table-hog"]
+            .map(|guest| stack.install("tenant-1", guest));
 
     // The neighbour calls without a pause until the others are through, and has one call that lasts the whole time.
     assert_eq!(shim.call(&neighbour.get("/")).await.status(), 200);
@@ -35,7 +36,8 @@ async fn every_broken_limit_has_its_own_code_and_a_neighbours_calls_are_unharmed
     });
     let resting = stack.install("neighbour", "sleep");
     let http = shim.http().clone();
-    let rest = tokio::spawn(async move { http.call(&resting.get("/?ms=5000").timeout_ms(60_000)).await.status() });
+    let rest =
+        tokio::spawn(async move { http.call(&resting.get("/?ms=5000").timeout_ms(60_000)).await.status() });
 
     let forever = [spin.post("/"), sleep.post("/?ms=60000")].map(|call| call.timeout_ms(1_500));
     let (spun, slept) = tokio::join!(error(&shim, &forever[0]), error(&shim, &forever[1]));

@@ -43,7 +43,9 @@ impl Load {
 }
 
 /// How often each outcome was seen: `ok`, an error, or why there was no reply.
-pub fn counted<'o>(outcomes: impl IntoIterator<Item = &'o Result<Reply, NoReply>>) -> BTreeMap<String, usize> {
+pub fn counted<'o>(
+    outcomes: impl IntoIterator<Item = &'o Result<Reply, NoReply>>,
+) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for outcome in outcomes {
         let name = match outcome {

@@ -59,7 +59,10 @@ async fn guest_output_is_in_the_stream_with_tenant_and_request_and_in_the_fireho
         })
         .await;
     assert_eq!(all.len(), events.len() + other.len());
-    assert_eq!(stack.redis.keys().await, ["ext-debug", "ext-debug:tenant-a:stdio", "ext-debug:tenant-b:count"]);
+    assert_eq!(
+        stack.redis.keys().await,
+        ["ext-debug", "ext-debug:tenant-a:stdio", "ext-debug:tenant-b:count"]
+    );
     let week = 7 * 24 * 3_600;
     assert!((week - 120..=week).contains(&stack.redis.ttl(&count.stream()).await), "streams expire");
 
@@ -78,7 +81,10 @@ async fn a_failed_run_says_why_in_its_stream_and_a_flood_is_bounded() {
     let (stack, [worker], shim) = Stack::with_workers(&[]).await;
     let trap = stack.install("tenant-1", "trap");
     assert!(shim.call(&trap.get("/?after=2&kind=divide")).await.error().is_some());
-    let events = stack.redis.wait(&trap.stream(), "the end of the run", |events| !messages(events, "usage").is_empty()).await;
+    let events = stack
+        .redis
+        .wait(&trap.stream(), "the end of the run", |events| !messages(events, "usage").is_empty())
+        .await;
     assert_eq!(messages(&events, "log"), ["line 0", "line 1"]);
     let error = messages(&events, "error");
     assert!(error.len() == 1 && error[0].starts_with("execute failed: trap: "), "{error:?}");
@@ -88,15 +94,20 @@ async fn a_failed_run_says_why_in_its_stream_and_a_flood_is_bounded() {
     let flood = stack.install("tenant-1", "log-flood");
     let reply = shim.call(&flood.get("/?n=500&bytes=10000&wide&to=log").timeout_ms(60_000)).await;
     assert_eq!(reply.json()["lines"], 500);
-    let events = stack.redis.wait(&flood.stream(), "the end of the flood", |events| !messages(events, "usage").is_empty()).await;
+    let events = stack
+        .redis
+        .wait(&flood.stream(), "the end of the flood", |events| !messages(events, "usage").is_empty())
+        .await;
     let lines: Vec<_> = events.iter().filter(|event| field(event, "kind") == "log").collect();
     let bytes: usize = lines.iter().map(|event| field(event, "message").len()).sum();
     assert!(bytes <= 2 << 20, "{bytes} bytes of one run were published");
     let cut = lines.iter().find(|event| field(event, "truncated") == "1").expect("a line of 10 kB is cut");
     assert!(field(cut, "message").ends_with('\u{20ac}') && field(cut, "message").len() <= 8_192);
-    wait::until("an empty queue", wait::LIMIT, async || match worker.metric("longshore_worker_debug_queue_events").await {
-        0.0 => Ok(()),
-        left => Err(left),
+    wait::until("an empty queue", wait::LIMIT, async || {
+        match worker.metric("longshore_worker_debug_queue_events").await {
+            0.0 => Ok(()),
+            left => Err(left),
+        }
     })
     .await;
 }

@@ -99,7 +99,11 @@ async fn a_nats_client_calls_without_a_shim_and_gets_exactly_one_reply() {
 
     // A reply subject that is not the caller's own: nobody is answered and nothing runs.
     let to = subject::exec_any(&PoolName::default());
-    caller.client.publish_with_reply(to, "fleet.default.evil", encoded(&call(&count, "/?id=elsewhere"))).await.unwrap();
+    caller
+        .client
+        .publish_with_reply(to, "fleet.default.evil", encoded(&call(&count, "/?id=elsewhere")))
+        .await
+        .unwrap();
     send(&call(&count, "/?id=last")).await;
     assert!(matches!(next(&mut inbox).await, Reply::Result { .. }));
     let more = tokio::time::timeout(Duration::from_millis(500), inbox.next()).await;
@@ -137,7 +141,11 @@ async fn a_nats_user_without_the_right_can_run_nothing_and_hear_nobody() {
         ("caller", subject::control(&pool, boot), encoded(&question)),
         ("caller", subject::fleet_worker(&pool, boot), message.clone()),
         ("caller", reply.clone(), message.clone()),
-        ("caller", "$JS.API.STREAM.CREATE.evil".to_owned(), r#"{"name":"evil","subjects":["exec.>"]}"#.into()),
+        (
+            "caller",
+            "$JS.API.STREAM.CREATE.evil".to_owned(),
+            r#"{"name":"evil","subjects":["exec.>"]}"#.into(),
+        ),
         ("worker", subject::exec(&pool, boot), message.clone()),
         ("worker", subject::exec_any(&pool), message.clone()),
         ("worker", subject::control(&pool, boot), encoded(&question)),
@@ -197,7 +205,10 @@ async fn the_two_ways_in_share_slots_and_neither_is_starved() {
         Stack::with_workers(&[("LONGSHORE_GUEST_LOG", "stdout"), ("WORKER_SLOTS", "4")]).await;
     let [through, beside] = ["through", "beside"].map(|tenant| stack.install(tenant, "count"));
     assert_eq!(shim.call(&through.get("/?id=warm")).await.text(), "warm");
-    let load = Load::start(shim.http(), (0..40).map(|n| through.post(format!("/?id=shim-{n}&ms=20")).timeout_ms(60_000)));
+    let load = Load::start(
+        shim.http(),
+        (0..40).map(|n| through.post(format!("/?id=shim-{n}&ms=20")).timeout_ms(60_000)),
+    );
     let caller = stack.nats.client("caller").await;
     let mut inbox = caller.client.subscribe("_R.caller.test").await.unwrap();
     let mut served = 0;
@@ -208,5 +219,7 @@ async fn the_two_ways_in_share_slots_and_neither_is_starved() {
     }
     // One slot stays for tenants with nothing running there.
     assert_eq!(served, 10, "of ten calls beside a flood through the shim");
-    assert!(load.all().await.iter().all(|outcome| outcome.as_ref().is_ok_and(|reply| reply.outcome() == "ok")));
+    assert!(
+        load.all().await.iter().all(|outcome| outcome.as_ref().is_ok_and(|reply| reply.outcome() == "ok"))
+    );
 }

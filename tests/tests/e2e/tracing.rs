@@ -12,7 +12,9 @@ async fn the_spans_of_shim_and_worker_belong_to_the_callers_trace() {
     let stack = Stack::start().await;
     let (of_worker, of_shim) = (Collector::start().await, Collector::start().await);
     let (to_worker, to_shim) = (of_worker.endpoint(), of_shim.endpoint());
-    let otlp = |endpoint: &'static str| [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
+    let otlp = |endpoint: &'static str| {
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "100")]
+    };
     let (worker_settings, shim_settings) = (otlp(to_worker.leak()), otlp(to_shim.leak()));
     let (mut worker, mut shim) = tokio::join!(stack.worker(&worker_settings), stack.shim(&shim_settings));
     let echo = stack.install("tenant-1", "echo");
@@ -24,13 +26,20 @@ async fn the_spans_of_shim_and_worker_belong_to_the_callers_trace() {
     for (collector, service) in [(&of_shim, "longshore-gateway-shim"), (&of_worker, "longshore-worker")] {
         wait::until(service, wait::LIMIT, async || {
             let traces = collector.bodies("/v1/traces");
-            if contains(&traces, &trace) && contains(&traces, service.as_bytes()) { Ok(()) } else { Err(traces.len()) }
+            if contains(&traces, &trace) && contains(&traces, service.as_bytes()) {
+                Ok(())
+            } else {
+                Err(traces.len())
+            }
         })
         .await;
     }
-    let spans = of_worker.bodies("/v1/traces");
-    for name in ["execute", "handler"] {
-        assert!(contains(&spans, name.as_bytes()), "the worker has no span `{name}`");
+    for name in ["execute", "fetch", "handler"] {
+        wait::until(&format!("the worker's span `{name}`"), wait::LIMIT, async || {
+            let traces = of_worker.bodies("/v1/traces");
+            if contains(&traces, name.as_bytes()) { Ok(()) } else { Err(traces.len()) }
+        })
+        .await;
     }
     // Logs go the same way, and the end of a process sends what is left.
     for service in [&mut shim, &mut worker] {
