@@ -88,9 +88,10 @@ check-tests:
 	@cargo test --workspace --locked --doc --quiet
 
 .PHONY: check-dev
+# On free ports and with data of its own, so that it runs beside a `make run`.
 check-dev:
 	$(call step,longshore dev --once)
-	@$(LONGSHORE) dev --once
+	@$(LONGSHORE) dev --once --ports auto --data .longshore/check
 
 ##@ Measuring
 
