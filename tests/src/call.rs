@@ -133,7 +133,10 @@ impl Reply {
         let id = self.header("x-longshore-execution-id").expect("every answer names its execution");
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
         if self.transport != 200 {
-            assert!(self.header("content-type").is_some_and(|text| text.starts_with("text/plain")), "{self:?}");
+            assert!(
+                self.header("content-type").is_some_and(|text| text.starts_with("text/plain")),
+                "{self:?}"
+            );
             return;
         }
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");

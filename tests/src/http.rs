@@ -54,12 +54,14 @@ impl Http {
         let request = request.body(Full::new(body.into())).unwrap();
         let began = Instant::now();
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| NoReply {
-                refused: error.is_connect(),
-                why: chain(&error),
-            })?;
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| NoReply { refused: error.is_connect(), why: chain(&error) })?;
             let (head, body) = response.into_parts();
-            let bytes = body.collect().await.map_err(|error| NoReply { refused: false, why: chain(&error) })?;
+            let bytes =
+                body.collect().await.map_err(|error| NoReply { refused: false, why: chain(&error) })?;
             Ok(Reply {
                 transport: head.status.as_u16(),
                 headers: head.headers,

@@ -30,8 +30,7 @@ impl Nats {
     /// Starts one on a free port and waits until it answers.
     pub async fn start() -> Self {
         let passwords = USERS.map(|_| password());
-        let mut nats =
-            Self { folder: tempfile::tempdir().unwrap(), process: None, port: 0, passwords };
+        let mut nats = Self { folder: tempfile::tempdir().unwrap(), process: None, port: 0, passwords };
         let mut process = nats.spawn("-1");
         let ports = nats.folder.path().join(format!("nats-server_{}.ports", process.id()));
         nats.port = wait::until("the port of nats-server", wait::LIMIT, async || {

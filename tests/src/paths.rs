@@ -12,7 +12,11 @@ pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/debug/deps/e2e-0123456789abcdef
     let path = test.ancestors().nth(2).unwrap().join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo build --workspace` (or `make test`) first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build --workspace` (or `make test`) first",
+        path.display()
+    );
     path
 }
 
@@ -23,7 +27,8 @@ pub fn server(name: &str, variable: &str) -> PathBuf {
     }
     let project = repository().join(".venv/bin").join(name);
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&search).map(|dir| dir.join(name)).chain([project]).find(|path| path.is_file());
+    let found =
+        std::env::split_paths(&search).map(|dir| dir.join(name)).chain([project]).find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!("{name} is neither on PATH nor in .venv/bin nor in {variable}: `make setup` installs it")
     })

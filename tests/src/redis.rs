@@ -39,7 +39,16 @@ impl Redis {
         let mut command = Command::new(paths::server("redis-server", "REDIS_SERVER_BIN"));
         command
             .env_clear()
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
             .args(["--daemonize", "no", "--dir"])
             .arg(self.folder.path());
         let process = Process::start("redis-server", &mut command);
@@ -97,14 +106,19 @@ impl Redis {
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
                 last.clone_from(&entry.id);
                 let text = |value| redis::from_redis_value::<String>(value).unwrap();
-                let mut event: Event = entry.map.into_iter().map(|(name, value)| (name, text(value))).collect();
+                let mut event: Event =
+                    entry.map.into_iter().map(|(name, value)| (name, text(value))).collect();
                 event.insert("id".to_owned(), entry.id);
                 events.push(event);
             }
             if enough(&events) {
                 return events;
             }
-            assert!(began.elapsed() < wait::LIMIT, "{what}: not in {key} within {:?}: {events:#?}", wait::LIMIT);
+            assert!(
+                began.elapsed() < wait::LIMIT,
+                "{what}: not in {key} within {:?}: {events:#?}",
+                wait::LIMIT
+            );
         }
     }
 

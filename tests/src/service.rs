@@ -41,7 +41,11 @@ impl Service {
         wait::until("readiness", wait::LIMIT, async || {
             self.process.check_runs();
             let reply = self.http.get("/readyz").await;
-            if reply.transport == 200 { Ok(()) } else { Err(String::from_utf8_lossy(&reply.bytes).into_owned()) }
+            if reply.transport == 200 {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&reply.bytes).into_owned())
+            }
         })
         .await;
     }
@@ -125,7 +129,12 @@ impl Service {
     /// Asserts that it drains and ends with 0.
     pub async fn drained(&mut self, limit: Duration) {
         let status = self.wait(limit).await;
-        assert_eq!(status.code(), Some(0), "{:#?}", self.lines().all().iter().rev().take(5).collect::<Vec<_>>());
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "{:#?}",
+            self.lines().all().iter().rev().take(5).collect::<Vec<_>>()
+        );
     }
 }
 

@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use longshore_bundle::archive::{content_hash, pack_dir, pack_files};
 use longshore_bundle::BundleKey;
+use longshore_bundle::archive::{content_hash, pack_dir, pack_files};
 use longshore_proto::ContentHash;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -70,8 +70,7 @@ impl Store {
     }
 
     fn path(&self, tenant: &str, extension: &str, hash: ContentHash) -> PathBuf {
-        let key =
-            BundleKey { tenant: tenant.parse().unwrap(), extension: extension.parse().unwrap(), hash };
+        let key = BundleKey { tenant: tenant.parse().unwrap(), extension: extension.parse().unwrap(), hash };
         self.folder.path().join(BUCKET).join(key.object_key().as_str())
     }
 }

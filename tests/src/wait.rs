@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks every 10 ms until there is an answer; panics with the last reason when `limit` is over.
-pub async fn until<T, E: Display>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub async fn until<T, E: Display>(
+    what: &str,
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
     let began = Instant::now();
     loop {
         match ask().await {

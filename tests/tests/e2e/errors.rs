@@ -18,8 +18,10 @@ async fn fails(http: &Http, call: &Call, status: u64, error: &str) -> Reply {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_is_refused_with_a_transport_status_and_words() {
     let stack = Stack::start().await;
-    let guarded = [("RUNNER_SERVICE_TOKEN", "hunter2-token")];
-    let (worker, shim, guarded) = tokio::join!(stack.worker(&[]), stack.shim(&[]), stack.shim(&guarded));
+    let token = ("RUNNER_SERVICE_TOKEN", "hunter2-token");
+    let (guarded, strict) = ([token], [token, ("LONGSHORE_EXECUTE_AUTH", "require")]);
+    let (worker, shim, guarded, strict) =
+        tokio::join!(stack.worker(&[]), stack.shim(&[]), stack.shim(&guarded), stack.shim(&strict));
     let echo = stack.install("tenant-1", "echo");
     let good = echo.get("/");
 
@@ -50,6 +52,8 @@ async fn what_is_no_request_is_refused_with_a_transport_status_and_words() {
     assert_eq!(guarded.http().call(&good).await.status(), 200, "two of three callers send no token");
     assert_eq!(guarded.http().call(&token("hunter2-token")).await.status(), 200);
     assert_eq!(guarded.http().call(&token("hunter3-token")).await.transport, 401);
+    assert_eq!(strict.http().call(&good).await.transport, 401);
+    assert_eq!(strict.http().call(&token("hunter2-token")).await.status(), 200);
     assert!(guarded.lines().with("hunter2").is_empty(), "a secret is in the log");
 
     for (method, path, status) in

@@ -10,6 +10,10 @@ use super::load::{Load, counted, runs, runs_until};
 
 const LOGGING: (&str, &str) = ("LONGSHORE_GUEST_LOG", "stdout");
 
+/// Safe is what is exactly GET, HEAD or OPTIONS. `get` is another method, and an idempotency key makes no call safe: existing gateways send one on
+/// every POST.
+const METHODS: [(&str, &str); 4] = [("POST", "unsafe"), ("GET", "safe"), ("get", "unsafe"), ("HEAD", "safe")];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_none_unsafe_runs_twice() {
     let (stack, [mut killed, other], shim) = Stack::with_workers::<2>(&[LOGGING]).await;
@@ -21,13 +25,10 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
     // Sixteen slots: some of these run, the others wait.
     let call = |n: usize| -> Call {
         let tenant = &tenants[n % 4];
-        let (method, kind) = if n / 4 % 2 == 0 { ("POST", "unsafe") } else { ("GET", "safe") };
+        let (method, kind) = METHODS[n / 4 % METHODS.len()];
         let key = format!("key-{n}");
-        tenant
-            .call(method, format!("/?id={kind}-{n}&ms=2500"))
-            .timeout_ms(60_000)
-            // An idempotency key makes no call safe: existing gateways send one on every POST.
-            .header("x-idempotency-key", &key)
+        let call = tenant.call(method, format!("/?id={kind}-{n}&ms=2500")).timeout_ms(60_000);
+        call.header("x-idempotency-key", &key)
     };
     let mut load = Load::start(shim.http(), (0..48).map(call));
     let of_kind =
@@ -42,7 +43,7 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
     let (mut lost, mut answered) = (Vec::new(), 0);
     while let Some((number, outcome)) = load.next().await {
         let reply = outcome.unwrap_or_else(|error| panic!("call {number}: {error:?}"));
-        let kind = if number / 4 % 2 == 0 { "unsafe" } else { "safe" };
+        let (_, kind) = METHODS[number / 4 % METHODS.len()];
         match reply.outcome().as_str() {
             "ok" => {
                 answered += 1;
@@ -60,21 +61,25 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
             error => panic!("{kind} call {number}: {error}"),
         }
     }
-    assert!(lost.len() >= 2, "{lost:?}");
     assert_eq!(answered + lost.len(), 48);
     let (there, all) = (runs([killed.lines()]), runs([killed.lines(), other.lines()]));
-    for (id, times) in all.iter().filter(|(id, _)| id.starts_with("unsafe-")) {
-        assert_eq!(*times, 1, "{id} ran {times} times");
-    }
-    for number in &lost {
-        assert!(
-            there.contains_key(&format!("unsafe-{number}")),
-            "call {number} had not run and was lost all the same"
-        );
+    // Also what was on its way when the worker died is lost: nobody can prove that it has not run.
+    let had_run = lost.iter().filter(|number| there.contains_key(&format!("unsafe-{number}"))).count();
+    assert!(had_run >= 2, "{lost:?} of {there:?}");
+    for number in 0..48 {
+        let (_, kind) = METHODS[number / 4 % METHODS.len()];
+        let times = all.get(&format!("{kind}-{number}")).copied().unwrap_or(0);
+        let good = match kind {
+            "safe" => (1..=3).contains(&times),
+            _ if lost.contains(&number) => {
+                times <= 1 && !runs([other.lines()]).contains_key(&format!("unsafe-{number}"))
+            }
+            _ => times == 1,
+        };
+        assert!(good, "{kind} call {number} ran {times} times");
     }
     let again = all.iter().filter(|(id, times)| id.starts_with("safe-") && **times == 2).count();
     assert!(again >= 2, "no safe call ran again: {all:?}");
-    assert!(all.iter().all(|(id, times)| id.starts_with("safe-") || *times == 1), "{all:?}");
     // The fleet goes on.
     assert_eq!(shim.call(&tenants[0].post("/?id=after")).await.text(), "after");
 }
@@ -179,15 +184,23 @@ async fn a_worker_that_stops_breathing_is_lost_and_what_it_says_later_is_too_lat
     runs_until("runs on both", &[stopped.lines()], |runs| !runs.is_empty()).await;
     runs_until("runs on both", &[other.lines()], |runs| !runs.is_empty()).await;
     stopped.stop();
-    let outcomes = load.all().await;
-    let there = runs([stopped.lines()]).len();
+    let mut outcomes = load.all().await;
     let counts = counted(&outcomes);
     let lost: usize = counts.iter().filter(|(name, _)| name.starts_with("worker_lost")).map(|(_, n)| n).sum();
-    assert_eq!((counts["ok"] + lost, lost), (8, there), "{counts:?}");
+    let there = runs([stopped.lines()]).len();
+    assert!(counts["ok"] + lost == 8 && (there..8).contains(&lost), "{counts:?}, {there} ran there");
     // It wakes up and sends what nobody waits for; then it is a member of the fleet again.
     stopped.go_on();
-    let more = Load::start(shim.http(), (8..40).map(call));
-    assert_eq!(counted(&more.all().await), [("ok".to_owned(), 32)].into());
+    outcomes.extend(Load::start(shim.http(), (8..40).map(call)).all().await);
     let runs = runs([stopped.lines(), other.lines()]);
-    assert!(runs.len() == 40 && runs.values().all(|times| *times == 1), "{runs:?}");
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let times = runs.get(&format!("unsafe-{number}")).copied().unwrap_or(0);
+        match outcome.as_ref().unwrap().outcome().as_str() {
+            "ok" => assert_eq!(times, 1, "call {number}"),
+            error => assert!(
+                number < 8 && error.starts_with("worker_lost") && times <= 1,
+                "call {number}: {error}, {times} runs"
+            ),
+        }
+    }
 }

@@ -14,6 +14,11 @@ async fn error(shim: &Service, call: &Call) -> String {
     error
 }
 
+/// The worker's word, or, where the machine is too busy for it to arrive in time, the shim's.
+fn is_timeout(error: &str) -> bool {
+    error == "execute_failed: timeout" || error.starts_with("execute_failed: timeout: ")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_broken_limit_has_its_own_code_and_a_neighbours_calls_are_unharmed() {
     let (stack, [worker], shim) = Stack::with_workers(&[]).await;
@@ -41,7 +46,7 @@ async fn every_broken_limit_has_its_own_code_and_a_neighbours_calls_are_unharmed
 
     let forever = [spin.post("/"), sleep.post("/?ms=60000")].map(|call| call.timeout_ms(1_500));
     let (spun, slept) = tokio::join!(error(&shim, &forever[0]), error(&shim, &forever[1]));
-    assert_eq!((spun.as_str(), slept.as_str()), ("execute_failed: timeout", "execute_failed: timeout"));
+    assert!(is_timeout(&spun) && is_timeout(&slept), "{spun}, {slept}");
 
     let out = "execute_failed: out_of_memory";
     assert_eq!(error(&shim, &hog.post("/").memory_mb(64)).await, out);
@@ -94,7 +99,7 @@ async fn every_slot_spinning_leaves_the_worker_responsive_and_ends_in_time() {
     assert_eq!(worker.http().get("/livez").await.transport, 200);
     for call in spinning {
         let reply = call.await.unwrap();
-        assert_eq!(reply.failure().1, "execute_failed: timeout");
+        assert!(is_timeout(&reply.failure().1), "{:?}", reply.error());
         assert!(reply.took < Duration::from_secs(4), "{:?}", reply.took);
     }
     let echo = stack.install("a", "echo");
@@ -108,7 +113,7 @@ async fn a_call_is_answered_before_its_timeout_has_passed_end_to_end() {
     assert_eq!(shim.call(&sleep.get("/?ms=1")).await.status(), 200);
     for timeout in [3_000, 6_000] {
         let reply = shim.call(&sleep.post("/?ms=60000").timeout_ms(timeout)).await;
-        assert_eq!(reply.failure().1, "execute_failed: timeout");
+        assert!(is_timeout(&reply.failure().1), "{:?}", reply.error());
         let limit = Duration::from_millis(timeout);
         assert!(reply.took < limit, "{:?} of {limit:?}", reply.took);
         assert!(reply.took > limit / 2, "given up after {:?} of {limit:?}", reply.took);
