@@ -1,4 +1,4 @@
-//! The documentation is true where a machine can tell: metrics, links, targets of make, names of settings.
+//! The documentation is true where a machine can tell: metrics, limits, links, targets of make, names of settings.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
@@ -6,11 +6,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gateway_shim::dispatch::DispatchMetrics;
+use gateway_shim::dispatch::machine::MachineConfig;
 use gateway_shim::http::HttpMetrics;
+use longshore_bundle::ArchiveLimits;
+use longshore_proto::limits;
 use longshore_service::lifecycle::Tasks;
 use longshore_service::metrics::Metrics;
 use longshore_service::nats::NatsMetrics;
+use longshore_worker::admit::table::TableConfig;
 use longshore_worker::debug::DebugMetrics;
+use longshore_worker::engine::config::EngineConfig;
+use longshore_worker::engine::runtime::TABLE_ELEMENTS;
+use longshore_worker::execute::ExecutorConfig;
 use longshore_worker::metrics::{CacheMetrics, WorkerMetrics};
 
 fn root() -> PathBuf {
@@ -127,3 +134,71 @@ fn every_variable_that_is_named_can_be_set() {
 
 /// Names in capitals that are no settings of ours.
 const NOT_OURS: [&str; 1] = ["HASH_MISMATCH"];
+
+/// `1024` is `1,024`.
+fn shown(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();
+    groups.join(",")
+}
+
+fn mib(bytes: impl TryInto<u64>) -> String {
+    let bytes = bytes.try_into().unwrap_or(0);
+    assert!(bytes > 0 && bytes % (1 << 20) == 0, "{bytes} bytes are no MiB");
+    format!("{} MiB", shown(bytes >> 20))
+}
+
+#[test]
+fn the_limits_in_the_pages_are_those_of_the_code() {
+    let run = ExecutorConfig::new(EngineConfig::new("/cache"));
+    let (table, machine, archive) =
+        (TableConfig::default(), MachineConfig::default(), ArchiveLimits::default());
+    let body = mib(limits::MAX_BODY_BYTES);
+    assert_eq!(
+        run.response_bytes as u64,
+        limits::MAX_BODY_BYTES,
+        "the pages name one limit for both directions"
+    );
+    let (waiting, in_all) = (machine.max_waiting_per_extension, machine.max_waiting as u64);
+    let (time, memory) = (limits::DEFAULT_TIMEOUT_MS, limits::DEFAULT_MEMORY_MB);
+    let (most_time, most_memory) = (limits::MAX_TIMEOUT_MS, limits::MAX_MEMORY_MB);
+    let architecture = [
+        format!("| wall time | {} s, at most {} s |", time / 1_000, most_time / 1_000),
+        format!("| memory | {memory} MiB, at most {} |", shown(most_memory)),
+        format!("| table elements | {} a table |", shown(TABLE_ELEMENTS as u64)),
+        format!("| host calls | {} |", shown(run.host_calls)),
+        format!(
+            "| log, stdout, stderr | {} together, {} KiB a line |",
+            mib(run.log_bytes as u64),
+            run.line_bytes >> 10
+        ),
+        format!("| answer | {body} of body, {} KiB of headers |", limits::MAX_HEADER_BYTES >> 10),
+        format!("| component | {} |", mib(run.engine.component_bytes)),
+        format!("| Body, decoded | {body} |"),
+        format!("of a tenant | {waiting}; {}; a quarter |", shown(in_all)),
+        format!(
+            "at a worker | {}; {}; ",
+            shown(table.max_entries as u64),
+            mib(table.max_answer_bytes as u64)
+        ),
+        format!("archive bytes ({})", mib(archive.archive_bytes)),
+        format!("entries ({})", shown(u64::from(archive.entries))),
+        format!("compression ratio ({})", archive.ratio),
+    ];
+    let writing = [
+        format!("`limits.timeout_ms` ({} by default, {} at most)", shown(time), shown(most_time)),
+        format!("`limits.memory_mb` ({memory}, {})", shown(most_memory)),
+        format!("{} host calls", shown(run.host_calls)),
+        format!("At most {} packed", mib(archive.archive_bytes)),
+    ];
+    for (page, claims) in
+        [("docs/architecture.md", &architecture[..]), ("docs/writing-extensions.md", &writing)]
+    {
+        // Lines end anywhere.
+        let text = read(page).split_whitespace().collect::<Vec<_>>().join(" ");
+        for claim in claims {
+            assert!(text.contains(claim.as_str()), "{page} does not say: {claim}");
+        }
+    }
+}
