@@ -38,7 +38,10 @@ impl Nats {
             let text = std::fs::read_to_string(&ports).map_err(|error| error.to_string())?;
             let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
             let url = json["nats"][0].as_str().ok_or("no client port")?;
-            url.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or(format!("no port in {url}"))
+            url.rsplit(':')
+                .next()
+                .and_then(|port| port.parse().ok())
+                .ok_or_else(|| format!("no port in {url}"))
         })
         .await;
         nats.process = Some(process);

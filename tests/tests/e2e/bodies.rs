@@ -1,7 +1,6 @@
 //! Bodies that fit into no NATS message.
 
-use longshore_tests::wait;
-use longshore_tests::{Call, Extension, Stack};
+use longshore_tests::{Call, Extension, Service, Stack, wait};
 use sha2::{Digest as _, Sha256};
 
 use super::load::Load;
@@ -11,6 +10,11 @@ const TEN_MIB: usize = 10 << 20;
 /// Byte i is i modulo 251, a prime: a swapped or repeated chunk shows.
 fn pattern(bytes: usize) -> Vec<u8> {
     (0..251).cycle().take(bytes).collect()
+}
+
+/// How many runs a worker has ended well.
+fn executed(worker: &Service) -> usize {
+    worker.lines().with("\"message\":\"executed\"").len()
 }
 
 fn digest(body: &[u8]) -> String {
@@ -53,7 +57,6 @@ async fn a_body_is_fetched_again_when_the_worker_that_had_it_is_lost() {
     let tenants = ["a", "b", "c", "d"].map(|tenant| stack.install(tenant, "big-body"));
     let body = pattern(TEN_MIB);
     assert_eq!(shim.call(&both_ways(&tenants[0], "GET", &body, 100)).await.status(), 200);
-    let executed = |worker: &longshore_tests::Service| worker.lines().with("\"message\":\"executed\"").len();
     // Calls without a pause, so that some are with the worker when it dies, in whichever stage.
     let mut load =
         Load::start(shim.http(), (0..12).map(|n: usize| both_ways(&tenants[n % 4], "GET", &body, TEN_MIB)));
@@ -83,4 +86,48 @@ async fn a_body_is_fetched_again_when_the_worker_that_had_it_is_lost() {
     // Each call that was lost ran again, with its whole body.
     let second = other.lines().with("\"attempt\":2");
     assert!(!second.is_empty(), "no call had a second attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_under_way_survive_a_restart_of_nats() {
+    let (mut stack, [worker], shim) = Stack::with_workers(&[]).await;
+    let tenants = ["a", "b", "c", "d"].map(|tenant| stack.install(tenant, "big-body"));
+    let body = pattern(TEN_MIB);
+    assert_eq!(shim.call(&both_ways(&tenants[0], "POST", &body, 100)).await.status(), 200);
+    let mut load =
+        Load::start(shim.http(), (0..8).map(|n: usize| both_ways(&tenants[n % 4], "POST", &body, TEN_MIB)));
+    wait::until("the first of eight runs", wait::LIMIT, async || {
+        if executed(&worker) >= 2 { Ok(()) } else { Err("none") }
+    })
+    .await;
+    // Some bodies are on their way there, some back.
+    stack.nats.kill();
+    stack.nats.start_again().await;
+    while let Some((number, outcome)) = load.next().await {
+        let reply = outcome.unwrap_or_else(|error| panic!("call {number}: {error:?}"));
+        assert_eq!(reply.outcome(), "ok", "call {number}");
+        assert_eq!(reply.guest_header("x-body-sha256"), Some(digest(&body)), "call {number}");
+        assert!(reply.body().unwrap() == body, "call {number}: another body came back");
+    }
+    assert_eq!(executed(&worker), 9, "each ran once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaving_worker_gives_its_large_answers_away_first() {
+    let (stack, [mut leaving, _other], shim) = Stack::with_workers::<2>(&[]).await;
+    let tenants = ["a", "b", "c", "d"].map(|tenant| stack.install(tenant, "big-body"));
+    let body = pattern(TEN_MIB);
+    assert_eq!(shim.call(&both_ways(&tenants[0], "POST", &body, 100)).await.status(), 200);
+    let load =
+        Load::start(shim.http(), (0..12).map(|n: usize| both_ways(&tenants[n % 4], "POST", &body, TEN_MIB)));
+    wait::until("a run on the worker that leaves", wait::LIMIT, async || {
+        if executed(&leaving) >= 2 { Ok(()) } else { Err("none") }
+    })
+    .await;
+    leaving.terminate();
+    for (number, outcome) in load.all().await.into_iter().enumerate() {
+        let reply = outcome.unwrap_or_else(|error| panic!("call {number}: {error:?}"));
+        assert!(reply.body().unwrap() == body, "call {number}: another body came back");
+    }
+    leaving.drained(wait::LIMIT).await;
 }

@@ -109,3 +109,35 @@ async fn two_workers_share_the_load() {
     assert_eq!(executed.iter().sum::<usize>(), 123);
     assert!(executed.iter().all(|count| *count >= 30), "{executed:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_shims_share_the_slots_of_a_worker_and_neither_is_starved() {
+    let stack = Stack::start().await;
+    let (worker, first, second) =
+        tokio::join!(stack.worker(&[("WORKER_SLOTS", "4")]), stack.shim(&[]), stack.shim(&[]));
+    let tenants = ["a", "b", "c"].map(|tenant| stack.install(tenant, "sleep"));
+    for extension in &tenants {
+        assert_eq!(first.call(&extension.get("/?ms=1")).await.status(), 200);
+    }
+    let calls = || (0..120).map(|number: usize| tenants[number % 3].post("/?ms=30").timeout_ms(60_000));
+    let (mut one, mut two) = (Load::start(first.http(), calls()), Load::start(second.http(), calls()));
+    let (mut of_one, mut of_two) = (Vec::new(), Vec::new());
+    // Until one of them has been served completely.
+    loop {
+        let left = tokio::select! {
+            Some((_, outcome)) = one.next() => { of_one.push(outcome); 120 - of_one.len() }
+            Some((_, outcome)) = two.next() => { of_two.push(outcome); 120 - of_two.len() }
+        };
+        if left == 0 {
+            break;
+        }
+    }
+    let behind = of_one.len().min(of_two.len());
+    assert!(behind >= 40, "120 calls of one shim were served before {behind} of the other");
+    of_one.extend(one.all().await);
+    of_two.extend(two.all().await);
+    for outcomes in [of_one, of_two] {
+        assert_eq!(counted(&outcomes), [("ok".to_owned(), 120)].into());
+    }
+    drop(worker);
+}

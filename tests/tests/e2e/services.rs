@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use longshore_tests::nats::Nats;
 use longshore_tests::service::command;
+use longshore_tests::store::SECRET_KEY;
 use longshore_tests::{Service, Stack, wait};
 use serde_json::Value;
 
@@ -39,6 +40,9 @@ async fn health_readiness_and_metrics_of_both_programs_answer_and_sigterm_ends_t
     for mut service in [shim, worker] {
         service.terminate();
         service.drained(wait::LIMIT).await;
+        for secret in [stack.nats.password("shim"), stack.nats.password("worker"), SECRET_KEY] {
+            assert!(service.lines().with(secret).is_empty(), "a secret is in the log");
+        }
     }
 }
 
