@@ -100,7 +100,8 @@ async fn every_slot_spinning_leaves_the_worker_responsive_and_ends_in_time() {
     for call in spinning {
         let reply = call.await.unwrap();
         assert!(is_timeout(&reply.failure().1), "{:?}", reply.error());
-        assert!(reply.took < Duration::from_secs(4), "{:?}", reply.took);
+        // To the millisecond is for a test of its own; here every core is taken on purpose.
+        assert!(reply.took < Duration::from_millis(4_500), "{:?}", reply.took);
     }
     let echo = stack.install("a", "echo");
     assert_eq!(shim.call(&echo.get("/")).await.status(), 200);
@@ -176,4 +177,24 @@ async fn a_guest_finds_no_socket_no_file_and_no_environment() {
     assert_ne!(one["random_bytes"], two["random_bytes"]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!(one["wall_seconds"].as_u64().unwrap().abs_diff(now) < 60, "{one}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_limits_has_codes_of_its_own() {
+    let settings =
+        [("WORKER_MAX_CPU_MS", "300"), ("WORKER_MAX_HOST_CALLS", "5"), ("WORKER_MAX_RESPONSE_BYTES", "1000")];
+    let (stack, [_worker], shim) = Stack::with_workers(&settings).await;
+    let [spin, sleep, calls, big] =
+        ["spin", "sleep", "hostcalls", "big-body"].map(|guest| stack.install("tenant-1", guest));
+    let began = Instant::now();
+    let spun = error(&shim, &spin.post("/").timeout_ms(20_000)).await;
+    assert!(spun.starts_with("execute_failed: cpu_time"), "{spun}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Sleeping is no use of the processor.
+    assert_eq!(shim.call(&sleep.post("/?ms=1500")).await.status(), 200);
+    let called = error(&shim, &calls.post("/")).await;
+    assert!(called.starts_with("execute_failed: host_calls"), "{called}");
+    let large = error(&shim, &big.post("/?bytes=1001")).await;
+    assert!(large.starts_with("execute_failed: response_too_large") && large.contains("1000"), "{large}");
+    assert_eq!(shim.call(&big.post("/?bytes=1000")).await.body().unwrap().len(), 1_000);
 }
