@@ -1,14 +1,17 @@
 //! A gateway's life: what is built in which order, and how it ends.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use longshore_bundle::BundleStore;
 use longshore_service::admin_http::{self, Admin};
+use longshore_service::config::{ConfigErrors, Environment, TelemetryConfig};
 use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
 use longshore_service::metrics::Metrics;
 use longshore_service::nats::{self, NatsMetrics, Outbox};
+use longshore_service::process::Process;
 use longshore_service::readiness::{Condition, Readiness};
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +19,27 @@ use crate::config::ShimConfig;
 use crate::dispatch::{self, DispatchMetrics, Dispatcher, Subscriptions};
 use crate::http::{App, HttpMetrics, Probe, Server, health, router};
 
-/// Runs a gateway until it is told to stop.
-pub fn run(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
+impl Process for ShimConfig {
+    const ROLE: &'static str = "gateway-shim";
+
+    fn load(environment: &Environment, args: Vec<String>) -> Result<Self, ConfigErrors> {
+        Self::load(environment, args)
+    }
+
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        run(self)
+    }
+}
+
+fn run(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(live(config));
     runtime.shutdown_background();

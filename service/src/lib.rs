@@ -148,6 +148,7 @@ pub mod healthcheck;
 pub mod lifecycle;
 pub mod metrics;
 pub mod nats;
+pub mod process;
 pub mod readiness;
 pub mod telemetry;
 pub mod tls;

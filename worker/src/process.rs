@@ -4,15 +4,18 @@
 //! (health, metrics, debug events, fetching) on a third.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_bundle::BundleCache;
 use longshore_service::admin_http;
+use longshore_service::config::{ConfigErrors, Environment, TelemetryConfig};
 use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
 use longshore_service::metrics::Metrics;
 use longshore_service::nats::{self, NatsMetrics, Outbox};
+use longshore_service::process::Process;
 use longshore_service::readiness::{Condition, Readiness};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
@@ -29,8 +32,27 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// How long the server may take to show that it knows our subscriptions.
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 
-/// Runs a worker until it is told to stop.
-pub fn run(config: WorkerConfig) -> Result<ExitCode, Box<dyn Error>> {
+impl Process for WorkerConfig {
+    const ROLE: &'static str = "worker";
+
+    fn load(environment: &Environment, args: Vec<String>) -> Result<Self, ConfigErrors> {
+        Self::load(environment, args)
+    }
+
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
+    fn health_address(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        run(self)
+    }
+}
+
+fn run(config: WorkerConfig) -> Result<ExitCode, Box<dyn Error>> {
     let guests = Builder::new_multi_thread()
         .worker_threads(config.guest_threads.get())
         .thread_name("guests")

@@ -10,28 +10,11 @@ use longshore_proto::frame::{
 };
 use longshore_proto::wire::{self, PROTOCOL_VERSION};
 use longshore_proto::{CallError, ErrorCode, subject};
-use longshore_service::nats::{Outgoing, transfer};
+use longshore_service::nats::{ListenError, Outgoing, subscribe, transfer};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::TICK_MS;
 use super::{Dispatcher, Route};
-
-/// Why a shim cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
-    /// A subscription could not be made.
-    #[error("cannot subscribe `{subject}`")]
-    Subscribe {
-        /// To what.
-        subject: String,
-        /// Why.
-        #[source]
-        source: async_nats::SubscribeError,
-    },
-    /// A subscription ended although nobody asked for it: the client is gone.
-    #[error("the NATS client ended")]
-    Ended,
-}
 
 /// All that a shim listens to.
 pub struct Subscriptions {
@@ -42,15 +25,11 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// Subscribes, on the connection on which calls are published: only there does the server say that nobody listens.
-    pub async fn open(dispatcher: &Dispatcher, client: &Client) -> Result<Self, IntakeError> {
-        let subscribe = async |name: String| {
-            let result = client.subscribe(name.clone()).await;
-            result.map_err(|source| IntakeError::Subscribe { subject: name, source })
-        };
+    pub async fn open(dispatcher: &Dispatcher, client: &Client) -> Result<Self, ListenError> {
         Ok(Self {
-            replies: subscribe(subject::shim_inbox_all(dispatcher.boot())).await?,
-            fleet: subscribe(subject::FLEET.to_owned()).await?,
-            free: subscribe(subject::FREE_ALL.to_owned()).await?,
+            replies: subscribe(client, subject::shim_inbox_all(dispatcher.boot()), None).await?,
+            fleet: subscribe(client, subject::FLEET.to_owned(), None).await?,
+            free: subscribe(client, subject::FREE_ALL.to_owned(), None).await?,
         })
     }
 }
@@ -61,7 +40,7 @@ pub async fn serve(
     mut subscriptions: Subscriptions,
     leaving: CancellationToken,
     closed: CancellationToken,
-) -> Result<(), IntakeError> {
+) -> Result<(), ListenError> {
     let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut announce = tokio::time::interval(Duration::from_secs(1));
@@ -85,7 +64,7 @@ pub async fn serve(
             message = subscriptions.free.next() => message.map(|m| dispatcher.freed(&m)).is_none(),
         };
         if ended {
-            return Err(IntakeError::Ended);
+            return Err(ListenError::Ended);
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::http::{Dispatch, Fleet};
 use machine::{CallMeta, Machine, MachineConfig, Output};
 
 pub use api::{Answer, AnswerBody, Call, CallResult};
-pub use intake::{IntakeError, Subscriptions, serve};
+pub use intake::{Subscriptions, serve};
 pub use metrics::DispatchMetrics;
 
 /// What arrives at an inbox token of this shim.

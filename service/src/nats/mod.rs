@@ -8,6 +8,7 @@
 //!   filter), and tells nothing about a refused subscription but a [`Event::ServerError`](async_nats::Event); all are logged here.
 
 mod link;
+mod listen;
 mod metrics;
 pub mod outbox;
 mod round_trip;
@@ -22,6 +23,7 @@ use async_nats::{Client, ConnectError, ConnectOptions};
 use rand::RngExt;
 
 use crate::config::{FromSetting, NatsConfig};
+pub use listen::{ListenError, subscribe};
 pub use metrics::NatsMetrics;
 pub use outbox::{Outbox, Outgoing};
 pub use round_trip::{RoundTripError, round_trip};

@@ -8,28 +8,11 @@ use futures::StreamExt as _;
 use longshore_proto::call::{CallMessage, SHIM_HEADER};
 use longshore_proto::frame::{CallRef, Chunk, Fetch, Reply, ShimAnnouncement};
 use longshore_proto::{CallError, ErrorCode, subject, wire};
-use longshore_service::nats::transfer;
+use longshore_service::nats::{ListenError, subscribe, transfer};
 use tokio_util::sync::CancellationToken;
 
 use super::table::{Admission as Decision, Arrival};
 use super::{Admission, Route};
-
-/// Why a worker cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
-    /// A subscription could not be made.
-    #[error("cannot subscribe `{subject}`")]
-    Subscribe {
-        /// To what.
-        subject: String,
-        /// Why.
-        #[source]
-        source: async_nats::SubscribeError,
-    },
-    /// A subscription ended although nobody asked for it: the client is gone.
-    #[error("the NATS client ended")]
-    Ended,
-}
 
 /// All that a worker listens to.
 pub struct Subscriptions {
@@ -42,22 +25,14 @@ pub struct Subscriptions {
 
 impl Subscriptions {
     /// Subscribes. The server sees them in this order, after the connection stands.
-    pub async fn open(admission: &Admission, client: &Client) -> Result<Self, IntakeError> {
-        let subscribe = async |name: String| {
-            let result = client.subscribe(name.clone()).await;
-            result.map_err(|source| IntakeError::Subscribe { subject: name, source })
-        };
+    pub async fn open(admission: &Admission, client: &Client) -> Result<Self, ListenError> {
         let (pool, boot) = (&admission.config.pool, admission.boot);
-        let shared = subject::exec_any(pool);
         Ok(Self {
-            inbox: subscribe(subject::worker_inbox_all(boot)).await?,
-            shims: subscribe("fleet.shim.*".to_owned()).await?,
-            control: subscribe(subject::control(pool, boot)).await?,
-            calls: subscribe(subject::exec(pool, boot)).await?,
-            shared: client
-                .queue_subscribe(shared.clone(), subject::WORKERS_GROUP.to_owned())
-                .await
-                .map_err(|source| IntakeError::Subscribe { subject: shared, source })?,
+            inbox: subscribe(client, subject::worker_inbox_all(boot), None).await?,
+            shims: subscribe(client, "fleet.shim.*".to_owned(), None).await?,
+            control: subscribe(client, subject::control(pool, boot), None).await?,
+            calls: subscribe(client, subject::exec(pool, boot), None).await?,
+            shared: subscribe(client, subject::exec_any(pool), Some(subject::WORKERS_GROUP)).await?,
         })
     }
 
@@ -77,7 +52,7 @@ pub async fn serve(
     admission: Arc<Admission>,
     mut subscriptions: Subscriptions,
     closed: CancellationToken,
-) -> Result<(), IntakeError> {
+) -> Result<(), ListenError> {
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut generation = admission.link.state().generation;
@@ -108,7 +83,7 @@ pub async fn serve(
             message = subscriptions.shared.next() => message.map(|m| admission.plain_call(m)).is_none(),
         };
         if ended {
-            return Err(IntakeError::Ended);
+            return Err(ListenError::Ended);
         }
     }
 }

@@ -32,7 +32,7 @@ use answer::KeptAnswer;
 use table::{Table, TableConfig};
 
 pub use announce::announcements;
-pub use intake::{IntakeError, Subscriptions, serve};
+pub use intake::{Subscriptions, serve};
 
 /// Who this worker is and what it may hold.
 #[derive(Debug, Clone)]
