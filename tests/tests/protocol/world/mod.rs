@@ -173,7 +173,7 @@ impl World {
                     if self.shims[shim].connected && !self.shims[shim].paused {
                         let id = self.shims[shim].id;
                         for worker in 0..self.workers.len() {
-                            self.to_worker(shim, worker, ToWorker::ShimAlive(id));
+                            self.send_to_worker(shim, worker, ToWorker::ShimAlive(id));
                         }
                     }
                     self.agenda.at(now + 1_000, Event::ShimAnnounce(shim));
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    fn to_worker(&mut self, shim: usize, worker: usize, message: ToWorker) {
+    fn send_to_worker(&mut self, shim: usize, worker: usize, message: ToWorker) {
         let (s, w) = (&self.shims[shim], &self.workers[worker]);
         if s.cut || w.cut {
             return;
@@ -259,7 +259,7 @@ impl World {
         self.deliver(Event::ToWorker(worker, message));
     }
 
-    fn to_shim(&mut self, worker: usize, shim: BootId, message: ToShim) {
+    fn send_to_shim(&mut self, worker: usize, shim: BootId, message: ToShim) {
         let Some(shim) = self.shims.iter().position(|s| s.id == shim) else { return };
         let w = &self.workers[worker];
         if w.alive && w.connected && !w.cut && !self.shims[shim].cut {
@@ -267,9 +267,9 @@ impl World {
         }
     }
 
-    fn to_all_shims(&mut self, worker: usize, message: ToShim) {
+    fn send_to_all_shims(&mut self, worker: usize, message: ToShim) {
         for id in self.shims.iter().map(|s| s.id).collect::<Vec<_>>() {
-            self.to_shim(worker, id, message.clone());
+            self.send_to_shim(worker, id, message.clone());
         }
     }
 

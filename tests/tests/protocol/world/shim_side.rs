@@ -36,19 +36,19 @@ impl World {
                     ["a", "b", "c"][usize::from(call.execution.as_bytes()[15]) % 3].parse().unwrap();
                 let arrival = Arrival { call, tenant, shim: Some((id, "_R.shim.x".into())), budget_ms };
                 let to = self.worker_index(worker);
-                self.to_worker(shim, to, ToWorker::Call(arrival, call));
+                self.send_to_worker(shim, to, ToWorker::Call(arrival, call));
             }
             Output::Ask { worker, question, .. } => {
                 let to = self.worker_index(worker);
-                self.to_worker(shim, to, ToWorker::Question(question));
+                self.send_to_worker(shim, to, ToWorker::Question(question));
             }
             Output::Cancel { worker, call, .. } => {
                 let to = self.worker_index(worker);
-                self.to_worker(shim, to, ToWorker::Cancel(id, call));
+                self.send_to_worker(shim, to, ToWorker::Cancel(id, call));
             }
             Output::Decline { worker, .. } => {
                 let to = self.worker_index(worker);
-                self.to_worker(shim, to, ToWorker::Decline(id));
+                self.send_to_worker(shim, to, ToWorker::Decline(id));
             }
             Output::Answer { execution, result } => {
                 let end = result.map_or_else(|e| End::Failed(e.code), |_| End::Ok);

@@ -6,7 +6,7 @@ impl World {
     pub(super) fn say(&mut self, worker: usize, shim: BootId, frame: Reply) {
         let w = &self.workers[worker];
         let frame = WorkerFrame { v: 1, worker: w.id, free: w.table.free(), frame };
-        self.to_shim(worker, shim, ToShim::Frame(Box::new(frame)));
+        self.send_to_shim(worker, shim, ToShim::Frame(Box::new(frame)));
     }
 
     pub(super) fn worker_hears(&mut self, worker: usize, message: ToWorker) {
@@ -72,7 +72,7 @@ impl World {
             return;
         }
         let Some((shim, deadline)) = w.running.remove(&call) else { return };
-        let error = error.or((now >= deadline).then_some(ErrorCode::Timeout));
+        let error = error.or_else(|| (now >= deadline).then_some(ErrorCode::Timeout));
         let large = self.rng.random_bool(0.2);
         let frame = match error {
             Some(code) => Reply::Failed { call, error: CallError::from(code) },
@@ -112,7 +112,7 @@ impl World {
         } else if was_full && self.workers[worker].leaving_since.is_none() {
             let w = &self.workers[worker];
             let notice = FreeNotice { worker: w.id, free: w.table.free() };
-            self.to_all_shims(worker, ToShim::Free(notice));
+            self.send_to_all_shims(worker, ToShim::Free(notice));
         }
     }
 
@@ -151,6 +151,6 @@ impl World {
             leaving: w.leaving_since.is_some(),
             unwell: w.table.unwell(),
         };
-        self.to_all_shims(worker, ToShim::Announcement(announcement));
+        self.send_to_all_shims(worker, ToShim::Announcement(announcement));
     }
 }
