@@ -66,7 +66,8 @@ impl Readiness {
 impl Condition {
     /// Says whether the condition holds; `why` is shown while it does not. A change is logged, a repetition is not.
     pub fn set(&self, ready: bool, why: impl Into<String>) {
-        let why = why.into();
+        // What held before is no reason once it holds.
+        let why = if ready { String::new() } else { why.into() };
         self.all.send_if_modified(|all| {
             let state = State { ready, why };
             match all.get_mut(self.name) {
