@@ -149,6 +149,7 @@ impl Executor {
         watch: &mut Stopwatch,
     ) -> Result<GuestResponse, Fault> {
         let (prepared, lease) = self.prepare(job).await?;
+        crate::secrets::check(job.run.secret_envelope.as_ref())?;
         let response = self.call(job, record, meter, watch, &prepared).await?;
         // The files of the bundle may go only now.
         drop(lease);

@@ -11,3 +11,4 @@ pub mod host;
 pub mod job;
 pub mod metrics;
 pub mod process;
+pub mod secrets;

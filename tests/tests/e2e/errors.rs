@@ -98,6 +98,11 @@ async fn what_cannot_be_run_is_an_envelope_with_the_code_that_callers_know() {
     fails(http, &good.clone().with("/http/method", json!("GE T")), 400, "invalid_request").await;
     fails(http, &good.clone().with("/http/body_b64", json!("%%%")), 500, "execute_failed: invalid_body")
         .await;
+    // Not base64, and base64 of `{"k":1}`: no map of texts.
+    for ciphertext in ["%%%", "eyJrIjoxfQ=="] {
+        let sealed = good.clone().with("/secret_envelope", json!({ "ciphertext_b64": ciphertext }));
+        fails(http, &sealed, 500, "secret_decrypt_failed").await;
+    }
     let many = good.clone().with("/http/headers", json!({ "x-many": "v".repeat(300 << 10) }));
     fails(http, &many, 431, "headers_too_large").await;
 
