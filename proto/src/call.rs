@@ -91,6 +91,41 @@ pub struct Run {
     pub secret_envelope: Option<SecretEnvelope>,
 }
 
+impl Run {
+    /// What its texts weigh on the wire, the body aside: headers, config, secrets and user.
+    pub fn header_bytes(&self) -> usize {
+        let pairs =
+            |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>();
+        let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
+        let user = self.user.as_ref().map_or(0, |u| {
+            u.user_id.len()
+                + u.user_email.len()
+                + u.user_name.len()
+                + u.user_type.len()
+                + u.client_name.len()
+                + text(&u.client_id)
+                + pairs(&u.additional_fields)
+        });
+        let secrets = self.secret_envelope.as_ref().map_or(0, |s| {
+            s.ciphertext_b64.len()
+                + text(&s.algorithm)
+                + text(&s.version)
+                + text(&s.expires_at)
+                + text(&s.key_path)
+                + text(&s.mount)
+        });
+        let context = &self.context;
+        text(&context.request_id)
+            + text(&context.install_id)
+            + text(&context.version_id)
+            + pairs(&context.config)
+            + self.http.url.len()
+            + self.http.headers.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
+            + user
+            + secrets
+    }
+}
+
 /// Whose extension and which bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunContext {

@@ -159,7 +159,7 @@ impl ExecuteRequest {
             user: self.user,
             secret_envelope: self.secret_envelope,
         };
-        let bytes = header_bytes(&run);
+        let bytes = run.header_bytes();
         if bytes > MAX_HEADER_BYTES {
             return Err(CallError::new(
                 ErrorCode::HeadersTooLarge,
@@ -232,39 +232,6 @@ fn form_encode(text: &str, out: &mut String) {
             }
         }
     }
-}
-
-/// What the run's texts weigh on the wire, the body aside.
-fn header_bytes(run: &Run) -> usize {
-    let pairs =
-        |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>();
-    let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
-    let user = run.user.as_ref().map_or(0, |u| {
-        u.user_id.len()
-            + u.user_email.len()
-            + u.user_name.len()
-            + u.user_type.len()
-            + u.client_name.len()
-            + text(&u.client_id)
-            + pairs(&u.additional_fields)
-    });
-    let secrets = run.secret_envelope.as_ref().map_or(0, |s| {
-        s.ciphertext_b64.len()
-            + text(&s.algorithm)
-            + text(&s.version)
-            + text(&s.expires_at)
-            + text(&s.key_path)
-            + text(&s.mount)
-    });
-    let context = &run.context;
-    text(&context.request_id)
-        + text(&context.install_id)
-        + text(&context.version_id)
-        + pairs(&context.config)
-        + run.http.url.len()
-        + run.http.headers.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
-        + user
-        + secrets
 }
 
 impl ExecuteResponse {

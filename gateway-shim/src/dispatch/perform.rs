@@ -20,12 +20,7 @@ const ENVELOPE_BYTES: usize = 4 * 1024;
 /// The body of a call whose message would be above 512 KiB: it stays here and the worker fetches it.
 pub(super) fn body_to_keep(call: &Call) -> Option<Bytes> {
     let body = call.body.as_ref()?;
-    let headers = &call.run.http.headers;
-    let around: usize = headers.iter().map(|(n, v)| n.len() + v.len() + 8).sum::<usize>()
-        + call.run.http.url.len()
-        + call.run.context.config.iter().map(|(n, v)| n.len() + v.len() + 8).sum::<usize>()
-        + call.run.secret_envelope.as_ref().map_or(0, |s| s.ciphertext_b64.len())
-        + ENVELOPE_BYTES;
+    let around = call.run.header_bytes() + ENVELOPE_BYTES;
     (body.len() + around > INLINE_BYTES).then(|| body.clone())
 }
 
