@@ -26,8 +26,9 @@ HELLO = ROOT / "examples" / "hello-rust"
 DIGESTS = BUILT / "SOURCES.sha256"
 TARGET_DIR = GUESTS / "target"
 TRIPLE = "wasm32-unknown-unknown"
-# A committed guest above this is no longer a small fixture: something dragged in a library.
-SIZE_LIMIT = 100_000
+# A committed guest above this is no longer a small fixture: something dragged in a library. The largest, `driver`, has 155 kB: it knows
+# every function and record of the interface, both ways, and a JSON parser.
+SIZE_LIMIT = 200_000
 # Debian puts its compiler here; rustup's shims stand before it on the PATH of whoever has both.
 DEBIAN = pathlib.Path("/usr/bin")
 
