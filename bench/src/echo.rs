@@ -137,7 +137,7 @@ mod tests {
     const REPLY: &str = "_R.shim.a.b";
 
     fn echo() -> Echo {
-        Echo::new(8, RunResponse { status: 201, headers: Vec::new(), body: Body::None })
+        Echo::new(8, RunResponse { status: 201, headers: Vec::new(), body: Body::None, trailers: Vec::new() })
     }
 
     fn message(payload: Vec<u8>, reply: Option<&str>) -> Message {
@@ -161,8 +161,15 @@ mod tests {
             version_id: None,
             content_hash: ContentHash::from_bytes([7; 32]),
             config: Default::default(),
+            trigger: None,
         };
-        let http = RunHttp { method: "GET".to_owned(), url: "/".to_owned(), headers: Vec::new() };
+        let http = RunHttp {
+            method: "GET".to_owned(),
+            url: "/".to_owned(),
+            headers: Vec::new(),
+            scheme: None,
+            authority: None,
+        };
         let run = Run {
             context,
             http,
@@ -170,6 +177,7 @@ mod tests {
             capabilities: Default::default(),
             user: None,
             secret_envelope: None,
+            egress: None,
         };
         CallMessage { send: SendNo(3), ..CallMessage::new(ExecutionId::random(), run, Body::None, 1_000) }
     }

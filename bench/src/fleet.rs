@@ -101,8 +101,11 @@ pub fn answer_in(envelope: &ExecuteResponse) -> anyhow::Result<RunResponse> {
     let headers = envelope.headers.iter().filter(|(name, _)| !own(name));
     Ok(RunResponse {
         status: envelope.status,
-        headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        headers: headers
+            .filter_map(|(name, value)| value.one().map(|v| (name.clone(), v.to_owned())))
+            .collect(),
         body: Body::inline(body.map(Bytes::from)),
+        trailers: Vec::new(),
     })
 }
 
@@ -240,9 +243,14 @@ mod tests {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let envelope = ExecuteResponse {
             status: 200,
-            headers: [header("content-type", "text/plain"), header("x-longshore-execution-id", "0")].into(),
+            headers: [
+                ("content-type".to_owned(), "text/plain".into()),
+                ("x-longshore-execution-id".to_owned(), "0".into()),
+            ]
+            .into(),
             body_b64: Some(BASE64.encode("hello")),
             error: None,
+            trailers: Default::default(),
         };
         let answer = answer_in(&envelope).unwrap();
         assert_eq!(answer.headers, [header("content-type", "text/plain")]);

@@ -89,6 +89,10 @@ pub struct Run {
     /// Sealed or inline secrets (interop 7).
     #[serde(default)]
     pub secret_envelope: Option<SecretEnvelope>,
+    /// What the install lets the run reach, besides the worker's own list; the narrower wins. Absent: the worker's
+    /// list alone decides. An empty list reaches nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<String>>,
 }
 
 impl Run {
@@ -121,6 +125,10 @@ impl Run {
             + pairs(&context.config)
             + self.http.url.len()
             + self.http.headers.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
+            + text(&self.http.scheme)
+            + text(&self.http.authority)
+            + self.egress.as_ref().map_or(0, |list| list.iter().map(|entry| entry.len() + 8).sum())
+            + context.trigger.as_ref().map_or(0, |t| text(&t.schedule_id) + 16)
             + user
             + secrets
     }
@@ -147,6 +155,36 @@ pub struct RunContext {
     /// The install's configuration.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+    /// What made the call, when it is no request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
+}
+
+/// What made a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Its kind.
+    pub kind: TriggerKind,
+    /// Which schedule, if the caller says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<String>,
+}
+
+/// Kinds of triggers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerKind {
+    /// A schedule was due.
+    Schedule,
+}
+
+impl TriggerKind {
+    /// As `context.trigger` and `LONGSHORE_TRIGGER` spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+        }
+    }
 }
 
 /// The HTTP request that the guest gets.
@@ -159,6 +197,12 @@ pub struct RunHttp {
     /// In the caller's spelling; a name may repeat.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// `http` or `https`, as the caller reached us; for `wasi:http` guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// Host and port, as the caller reached us; for `wasi:http` guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 impl RunHttp {
@@ -274,6 +318,9 @@ pub struct RunResponse {
     /// The body.
     #[serde(default)]
     pub body: Body,
+    /// What a `wasi:http` guest sent after its body.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trailers: Vec<(String, String)>,
 }
 
 /// `bytes::Bytes` as MessagePack `bin`: the derive would write an array of numbers.

@@ -140,6 +140,8 @@ codes! {
     CpuTime = "execute_failed: cpu_time", 500, no, Extension;
     /// The guest made more host calls than its limit.
     HostCalls = "execute_failed: host_calls", 500, no, Extension;
+    /// The guest sent more outbound requests than its limit.
+    OutboundRequests = "execute_failed: outbound_requests", 500, no, Extension;
     /// The guest's answer is over the response limit.
     ResponseTooLarge = "execute_failed: response_too_large", 500, no, Extension;
     /// The guest's answer has a status outside 200 to 599, or a header that is none.

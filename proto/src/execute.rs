@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Run, RunContext, RunHttp, SecretEnvelope, User};
+use crate::call::{Run, RunContext, RunHttp, SecretEnvelope, Trigger, TriggerKind, User};
 use crate::capability::CapabilitySet;
 use crate::error::{CallError, ErrorCode};
-use crate::limits::{Limits, MAX_BODY_BYTES, MAX_HEADER_BYTES};
+use crate::limits::{LimitSet, Limits, MAX_BODY_BYTES, MAX_HEADER_BYTES};
 
 /// The request body. Unknown fields are ignored at all levels; `null` is accepted only where the reference does.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -20,8 +20,10 @@ pub struct ExecuteRequest {
     /// The request for the guest.
     pub http: ExecuteHttp,
     /// Time and memory.
+    ///
+    /// `fuel` is accepted and ignored, as in the reference.
     #[serde(default)]
-    pub limits: ExecuteLimits,
+    pub limits: LimitSet,
     /// Secrets.
     #[serde(default)]
     pub secret_envelope: Option<SecretEnvelope>,
@@ -31,6 +33,9 @@ pub struct ExecuteRequest {
     /// Who is behind the call.
     #[serde(default)]
     pub user: Option<User>,
+    /// What the install lets the run reach; see [`Run::egress`]. Existing callers send none.
+    #[serde(default)]
+    pub egress: Option<Vec<String>>,
 }
 
 /// `context`.
@@ -54,6 +59,21 @@ pub struct ExecuteContext {
     /// The install's configuration.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+    /// `schedule` when a scheduler calls. Callers may send anything here, and the reference ignores it.
+    #[serde(default)]
+    pub trigger: serde_json::Value,
+    /// Which schedule; as tolerant.
+    #[serde(default)]
+    pub schedule_id: serde_json::Value,
+}
+
+impl ExecuteContext {
+    fn trigger(&self) -> Option<Trigger> {
+        (self.trigger.as_str() == Some(TriggerKind::Schedule.as_str())).then(|| Trigger {
+            kind: TriggerKind::Schedule,
+            schedule_id: self.schedule_id.as_str().filter(|id| id.len() <= 128).map(str::to_owned),
+        })
+    }
 }
 
 /// `http`.
@@ -74,28 +94,69 @@ pub struct ExecuteHttp {
     pub body_b64: Option<String>,
 }
 
-/// `limits`; `fuel` is accepted and ignored, as in the reference.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct ExecuteLimits {
-    /// Milliseconds, end to end.
-    #[serde(default)]
-    pub timeout_ms: Option<u64>,
-    /// MiB.
-    #[serde(default)]
-    pub memory_mb: Option<u64>,
-}
-
-/// The envelope of every outcome; all four keys are always present.
+/// The envelope of every outcome; the four keys of the reference are always present.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecuteResponse {
     /// The guest's status, or the error's.
     pub status: u16,
     /// Empty on errors but for `x-longshore-execution-id` and `retry-after`.
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, HeaderValues>,
     /// Standard padded base64.
     pub body_b64: Option<String>,
     /// `code` or `code: message`.
     pub error: Option<String>,
+    /// What a `wasi:http` guest sent after its body; absent otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trailers: BTreeMap<String, HeaderValues>,
+}
+
+/// One value, as in the reference, or several: only `wasi:http` guests repeat headers. Existing callers join an array
+/// with `, ` (interop 3.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderValues {
+    /// The header appears once.
+    One(String),
+    /// In the guest's order.
+    Many(Vec<String>),
+}
+
+impl From<&str> for HeaderValues {
+    fn from(value: &str) -> Self {
+        Self::One(value.to_owned())
+    }
+}
+
+impl From<String> for HeaderValues {
+    fn from(value: String) -> Self {
+        Self::One(value)
+    }
+}
+
+impl HeaderValues {
+    /// The value of a header that appears once.
+    pub fn one(&self) -> Option<&str> {
+        match self {
+            Self::One(value) => Some(value),
+            Self::Many(_) => None,
+        }
+    }
+
+    /// Pairs by name, in the spelling that came first.
+    pub fn collect(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, Self> {
+        let mut map: BTreeMap<String, Self> = BTreeMap::new();
+        for (name, value) in pairs {
+            match map.get_mut(&name) {
+                None => drop(map.insert(name, Self::One(value))),
+                Some(Self::Many(values)) => values.push(value),
+                Some(one @ Self::One(_)) => {
+                    let Self::One(first) = std::mem::replace(one, Self::Many(Vec::new())) else { continue };
+                    *one = Self::Many(vec![first, value]);
+                }
+            }
+        }
+        map
+    }
 }
 
 /// `x-alga-tenant` and `x-alga-extension`.
@@ -132,7 +193,9 @@ impl ExecuteRequest {
             ));
         }
         let invalid_id = |e: crate::ids::IdError| CallError::new(ErrorCode::InvalidId, e.to_string());
+        let trigger = self.context.trigger();
         let context = RunContext {
+            trigger,
             tenant: tenant.parse().map_err(invalid_id)?,
             extension: extension.parse().map_err(invalid_id)?,
             content_hash: self.context.content_hash.trim().parse().map_err(|e: crate::ids::IdError| {
@@ -144,12 +207,14 @@ impl ExecuteRequest {
             config: self.context.config,
         };
         let capabilities = CapabilitySet::parse(&self.providers)?;
-        let limits = Limits::from_request(self.limits.timeout_ms, self.limits.memory_mb)?;
+        let limits = Limits::from_request(&self.limits)?;
         let body = self.http.body_b64.as_deref().map(decode_body).transpose()?;
         let http = RunHttp {
             url: relative_url(&self.http.path, &self.http.query),
             method: checked_method(self.http.method)?,
             headers: self.http.headers.into_iter().collect(),
+            scheme: None,
+            authority: None,
         };
         let run = Run {
             context,
@@ -158,6 +223,7 @@ impl ExecuteRequest {
             capabilities,
             user: self.user,
             secret_envelope: self.secret_envelope,
+            egress: self.egress,
         };
         let bytes = run.header_bytes();
         if bytes > MAX_HEADER_BYTES {
@@ -237,9 +303,18 @@ fn form_encode(text: &str, out: &mut String) {
 impl ExecuteResponse {
     /// The envelope of a failure.
     pub fn failed(error: &CallError) -> Self {
-        let headers =
-            error.retry_after_s.map(|s| ("retry-after".to_owned(), s.to_string())).into_iter().collect();
-        Self { status: error.code.status(), headers, body_b64: None, error: Some(error.to_string()) }
+        let headers = error
+            .retry_after_s
+            .map(|s| ("retry-after".to_owned(), s.to_string().into()))
+            .into_iter()
+            .collect();
+        Self {
+            status: error.code.status(),
+            headers,
+            body_b64: None,
+            error: Some(error.to_string()),
+            trailers: BTreeMap::new(),
+        }
     }
 }
 
@@ -264,6 +339,28 @@ mod tests {
         let (run, body) = routed(request()).unwrap();
         assert_eq!((run.http.url.as_str(), body), ("/x", None));
         assert!(run.http.is_safe_method());
+    }
+
+    #[test]
+    fn a_schedulers_trigger_is_known_and_any_other_is_ignored() {
+        let trigger = |value: serde_json::Value| {
+            let mut json = serde_json::to_value(request()).unwrap();
+            json["context"]["trigger"] = value;
+            json["context"]["schedule_id"] = "s-1".into();
+            routed(serde_json::from_value(json).unwrap()).unwrap().0.context.trigger
+        };
+        let schedule = Trigger { kind: TriggerKind::Schedule, schedule_id: Some("s-1".to_owned()) };
+        assert_eq!(trigger("schedule".into()), Some(schedule));
+        for other in [serde_json::json!("manual"), serde_json::json!({"a": 1}), serde_json::Value::Null] {
+            assert_eq!(trigger(other), None);
+        }
+    }
+
+    #[test]
+    fn repeated_headers_are_a_list_and_single_ones_a_text() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let map = HeaderValues::collect([pair("a", "1"), pair("b", "2"), pair("a", "3"), pair("a", "4")]);
+        assert_eq!(serde_json::to_string(&map).unwrap(), r#"{"a":["1","3","4"],"b":"2"}"#);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct Install {
     /// Limits of its runs.
     #[serde(default)]
     pub limits: Limits,
+    /// What its runs may reach, besides the worker's own list; see [`crate::Run::egress`].
+    #[serde(default)]
+    pub egress: Option<Vec<String>>,
     /// The workers that run it.
     #[serde(default)]
     pub pool: PoolName,

@@ -17,11 +17,13 @@ pub mod manifest;
 pub mod subject;
 pub mod wire;
 
-pub use call::{Body, CallMessage, Run, RunContext, RunHttp, RunResponse, ShimHeader, User};
+pub use call::{
+    Body, CallMessage, Run, RunContext, RunHttp, RunResponse, ShimHeader, Trigger, TriggerKind, User,
+};
 pub use capability::{Capability, CapabilitySet};
 pub use error::{CallError, ErrorCode, Fault};
 pub use ids::{BootId, ContentHash, ExecutionId, ExtensionId, PoolName, SendNo, TenantId, Token};
-pub use limits::Limits;
+pub use limits::{LimitSet, Limits};
 
 /// The guest interface: package `alga:extension`, world `runner`, binary-compatible with the existing platform's.
 pub const GUEST_WIT: &str = include_str!("../wit/extension-runner.wit");

@@ -32,18 +32,74 @@ pub struct Limits {
     pub timeout_ms: u64,
     /// Linear memories and tables of the instance together, in MiB.
     pub memory_mb: u64,
+    /// CPU time in milliseconds. Absent here and below: the worker's own maximum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Host calls; lines of the log have limits of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_calls: Option<u64>,
+    /// Requests sent by `http.fetch` and `wasi:http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_requests: Option<u64>,
+    /// Bytes of log lines, stdout and stderr together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// Lines of log, stdout and stderr together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_lines: Option<u64>,
+    /// Bytes of the answer's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { timeout_ms: DEFAULT_TIMEOUT_MS, memory_mb: DEFAULT_MEMORY_MB }
+        Self {
+            timeout_ms: DEFAULT_TIMEOUT_MS,
+            memory_mb: DEFAULT_MEMORY_MB,
+            cpu_ms: None,
+            host_calls: None,
+            outbound_requests: None,
+            log_bytes: None,
+            log_lines: None,
+            response_bytes: None,
+        }
     }
+}
+
+/// Limits that somebody asks for: a request, a manifest. What is absent is left to others; the lowest of all wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LimitSet {
+    /// See [`Limits`], here and below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
+    /// Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// A count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_calls: Option<u64>,
+    /// A count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_requests: Option<u64>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// A count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_lines: Option<u64>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
 }
 
 impl Limits {
     /// From a request: absent means the default; zero or above the maximum is refused rather than clamped, because
     /// a caller that asks for an hour would otherwise be surprised after five minutes.
-    pub fn from_request(timeout_ms: Option<u64>, memory_mb: Option<u64>) -> Result<Self, CallError> {
+    pub fn from_request(asked: &LimitSet) -> Result<Self, CallError> {
         let in_range = |name: &str, value: Option<u64>, default: u64, max: u64| match value {
             None => Ok(default),
             Some(v) if (1..=max).contains(&v) => Ok(v),
@@ -53,8 +109,14 @@ impl Limits {
             )),
         };
         Ok(Self {
-            timeout_ms: in_range("timeout_ms", timeout_ms, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS)?,
-            memory_mb: in_range("memory_mb", memory_mb, DEFAULT_MEMORY_MB, MAX_MEMORY_MB)?,
+            timeout_ms: in_range("timeout_ms", asked.timeout_ms, DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS)?,
+            memory_mb: in_range("memory_mb", asked.memory_mb, DEFAULT_MEMORY_MB, MAX_MEMORY_MB)?,
+            cpu_ms: asked.cpu_ms,
+            host_calls: asked.host_calls,
+            outbound_requests: asked.outbound_requests,
+            log_bytes: asked.log_bytes,
+            log_lines: asked.log_lines,
+            response_bytes: asked.response_bytes,
         })
     }
 }
@@ -65,7 +127,7 @@ mod tests {
 
     #[test]
     fn absent_limits_are_the_documented_defaults() {
-        let limits = Limits::from_request(None, None).unwrap();
+        let limits = Limits::from_request(&LimitSet::default()).unwrap();
         assert_eq!((limits.timeout_ms, limits.memory_mb), (30_000, 256));
     }
 
@@ -77,7 +139,8 @@ mod tests {
             (None, Some(1_025), "memory_mb"),
             (None, Some(0), "memory_mb"),
         ] {
-            assert!(Limits::from_request(t, m).unwrap_err().message.contains(name));
+            let asked = LimitSet { timeout_ms: t, memory_mb: m, ..LimitSet::default() };
+            assert!(Limits::from_request(&asked).unwrap_err().message.contains(name));
         }
     }
 }

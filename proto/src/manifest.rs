@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::LimitSet;
+
 /// The component of a bundle whose manifest names no other.
 pub const DEFAULT_ENTRY: &str = "dist/main.wasm";
 
@@ -28,6 +30,9 @@ pub struct Manifest {
     /// Its routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
+    /// The most that its runs may use; installs, calls and workers can only lower it.
+    #[serde(default)]
+    pub limits: LimitSet,
     /// The component, when it is not `dist/main.wasm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use longshore_proto::call::{RemoteBody, SecretEnvelope};
+use longshore_proto::call::{RemoteBody, SecretEnvelope, Trigger, TriggerKind};
 use longshore_proto::frame::*;
 use longshore_proto::*;
 use serde::Serialize;
@@ -71,13 +71,16 @@ fn full_call() -> CallMessage {
                 version_id: None,
                 content_hash: ContentHash::from_bytes([7; 32]),
                 config: pairs("greeting", "ahoy"),
+                trigger: None,
             },
             http: RunHttp {
                 method: "POST".into(),
                 url: "/hello?x=1".into(),
                 headers: vec![("accept".into(), "*/*".into()), ("accept".into(), "text/plain".into())],
+                scheme: None,
+                authority: None,
             },
-            limits: Limits { timeout_ms: 30_000, memory_mb: 256 },
+            limits: Limits::default(),
             capabilities: CapabilitySet::parse(["cap:http.fetch"]).unwrap(),
             user: Some(User {
                 user_id: "u".into(),
@@ -96,6 +99,7 @@ fn full_call() -> CallMessage {
                 key_path: None,
                 mount: None,
             }),
+            egress: None,
         },
         body: Body::Inline(Bytes::from_static(b"body")),
     }
@@ -109,6 +113,30 @@ fn the_call_message_is_as_before() {
     golden("call-without-shim.mp", &CallMessage { shim: None, body: Body::None, ..full_call() });
 }
 
+/// What later builds have added is absent from the bytes of a call that does not use it.
+#[test]
+fn a_call_with_every_later_field_is_as_before() {
+    let mut call = full_call();
+    let trigger = Trigger { kind: TriggerKind::Schedule, schedule_id: Some("schedule-1".into()) };
+    call.run.context.trigger = Some(trigger);
+    call.run.http.scheme = Some("https".into());
+    call.run.http.authority = Some("shop.example.org".into());
+    call.run.egress = Some(vec!["*.example.org".into()]);
+    call.run.limits = Limits {
+        cpu_ms: Some(1),
+        host_calls: Some(2),
+        outbound_requests: Some(3),
+        log_bytes: Some(4),
+        log_lines: Some(5),
+        response_bytes: Some(6),
+        ..Limits::default()
+    };
+    golden("call-later-fields.mp", &call);
+    let trailers = vec![("digest".into(), "x".into())];
+    let response = RunResponse { status: 200, headers: Vec::new(), body: Body::None, trailers };
+    golden("response-trailers.mp", &response);
+}
+
 #[test]
 fn every_frame_is_as_before() {
     let call = call_ref();
@@ -120,6 +148,7 @@ fn every_frame_is_as_before() {
         status: 201,
         headers: vec![("content-type".into(), "text/plain".into())],
         body: Body::Inline(Bytes::from_static(b"hi")),
+        trailers: Vec::new(),
     };
     frame("frame-result.mp", Reply::Result { call, response: Box::new(response) });
     let error = CallError::new(ErrorCode::Overloaded, "later");

@@ -152,3 +152,4 @@ pub mod process;
 pub mod readiness;
 pub mod telemetry;
 pub mod tls;
+pub mod upstream;

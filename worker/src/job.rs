@@ -42,6 +42,8 @@ pub struct GuestResponse {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Option<Bytes>,
+    /// What a `wasi:http` guest sent after its body.
+    pub trailers: Vec<(String, String)>,
 }
 
 /// What an execution used.

@@ -146,7 +146,7 @@ impl Answer {
     fn read(envelope: ExecuteResponse, took: Duration) -> anyhow::Result<Self> {
         let body = envelope.body_b64.unwrap_or_default();
         let body = BASE64.decode(body).context("the answer's body is no base64")?;
-        let execution = envelope.headers.get("x-longshore-execution-id").cloned();
+        let execution = envelope.headers.get("x-longshore-execution-id").and_then(|id| id.one()).map(str::to_owned);
         Ok(Self {
             status: envelope.status,
             body: String::from_utf8_lossy(&body).into_owned(),

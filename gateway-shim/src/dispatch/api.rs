@@ -37,6 +37,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: AnswerBody,
+    /// What a `wasi:http` guest sent after its body.
+    pub trailers: Vec<(String, String)>,
 }
 
 /// The body of an answer.

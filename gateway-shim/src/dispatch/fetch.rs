@@ -45,6 +45,7 @@ impl Shared {
             status: response.status,
             headers: response.headers,
             body: AnswerBody::Stream { len: remote.len, parts: receiver },
+            trailers: response.trailers,
         };
         let shared = Arc::clone(self);
         self.tracker.spawn(async move {

@@ -135,5 +135,10 @@ fn full(response: RunResponse) -> Answer {
         // The machine fetches remote bodies before it answers.
         Body::None | Body::Remote(_) => None,
     };
-    Answer { status: response.status, headers: response.headers, body: AnswerBody::Full(body) }
+    Answer {
+        status: response.status,
+        headers: response.headers,
+        body: AnswerBody::Full(body),
+        trailers: response.trailers,
+    }
 }

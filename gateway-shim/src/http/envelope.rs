@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use longshore_proto::execute::HeaderValues;
 use longshore_proto::{CallError, ErrorCode, ExecutionId};
 use tokio::sync::mpsc;
 
@@ -71,7 +72,7 @@ pub(super) fn answered(
         let message = format!("the extension answered with status {}", answer.status);
         return failed(&CallError::new(ErrorCode::InvalidResponse, message), execution, record);
     }
-    let head = envelope_head(answer.status, &answer.headers, execution);
+    let head = envelope_head(answer.status, answer.headers, answer.trailers, execution);
     let response = response(StatusCode::OK, "application/json", execution);
     let no_body = matches!(answer.status, 204 | 304);
     match answer.body {
@@ -103,18 +104,22 @@ pub(super) fn answered(
 const TAIL: &str = "\"}";
 
 /// Everything before the value of `body_b64`. Guests cannot name the execution: a header of ours from them is dropped.
-fn envelope_head(status: u16, headers: &[(String, String)], execution: ExecutionId) -> String {
-    // Case kept, the last of a name wins (interop 2.6).
-    let mut map: BTreeMap<&str, &str> = headers
-        .iter()
-        .filter(|(name, _)| !name.eq_ignore_ascii_case(EXECUTION_ID))
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let id = execution.to_string();
-    map.insert(EXECUTION_ID, &id);
+fn envelope_head(
+    status: u16,
+    headers: Vec<(String, String)>,
+    trailers: Vec<(String, String)>,
+    execution: ExecutionId,
+) -> String {
+    let others = headers.into_iter().filter(|(name, _)| !name.eq_ignore_ascii_case(EXECUTION_ID));
+    let mut headers = HeaderValues::collect(others);
+    headers.insert(EXECUTION_ID.to_owned(), execution.to_string().into());
     // A map of strings is always JSON.
-    let headers = serde_json::to_string(&map).unwrap_or_else(|_| "{}".to_owned());
-    format!(r#"{{"status":{status},"headers":{headers},"error":null,"body_b64":"#)
+    let json = |map| serde_json::to_string(&map).unwrap_or_else(|_| "{}".to_owned());
+    let trailers = match HeaderValues::collect(trailers) {
+        none if none.is_empty() => String::new(),
+        some => format!(r#""trailers":{},"#, json(some)),
+    };
+    format!(r#"{{"status":{status},"headers":{},{trailers}"error":null,"body_b64":"#, json(headers))
 }
 
 const fn base64_len(bytes: u64) -> u64 {
@@ -325,12 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_header_of_a_name_wins_and_none_can_name_the_execution() {
+    fn repeated_headers_are_a_list_and_none_can_name_the_execution() {
         let headers = [("X-A", "1"), ("x-a", "2"), ("X-A", "3"), ("X-Longshore-Execution-Id", "forged")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let head = envelope_head(200, &headers, ExecutionId::from_bytes([7; 16]));
+        let trailers = vec![("digest".to_owned(), "d".to_owned())];
+        let head = envelope_head(200, headers.to_vec(), trailers, ExecutionId::from_bytes([7; 16]));
         let value: serde_json::Value = serde_json::from_str(&(head + "null}")).unwrap();
-        let expected = serde_json::json!({"X-A": "3", "x-a": "2", EXECUTION_ID: "07".repeat(16)});
+        let expected = serde_json::json!({"X-A": ["1", "3"], "x-a": "2", EXECUTION_ID: "07".repeat(16)});
+        assert_eq!(value["trailers"], serde_json::json!({"digest": "d"}));
         assert_eq!(value["headers"], expected);
         assert_eq!(value["error"], serde_json::Value::Null);
     }

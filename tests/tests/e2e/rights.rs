@@ -26,12 +26,14 @@ fn call(extension: &Extension, url: &str) -> CallMessage {
             version_id: None,
             content_hash: extension.hash,
             config: Default::default(),
+            trigger: None,
         },
-        http: RunHttp { method: "POST".to_owned(), url: url.to_owned(), headers: Vec::new() },
+        http: RunHttp { method: "POST".to_owned(), url: url.to_owned(), headers: Vec::new(), scheme: None, authority: None },
         limits: Limits::default(),
         capabilities: CapabilitySet::default(),
         user: None,
         secret_envelope: None,
+        egress: None,
     };
     CallMessage::new(ExecutionId::random(), run, Body::None, 30_000)
 }

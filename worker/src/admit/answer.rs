@@ -37,13 +37,13 @@ impl KeptAnswer {
             }
         };
         let bytes = weight(&response);
-        let GuestResponse { status, headers, body } = response;
+        let GuestResponse { status, headers, body, trailers } = response;
         let (body, guard) = if bytes > INLINE_BYTES {
             leave_here(worker, routes, call, body)
         } else {
             (Body::inline(body), None)
         };
-        let response = Box::new(RunResponse { status, headers, body });
+        let response = Box::new(RunResponse { status, headers, body, trailers });
         (Self { reply, frame: Reply::Result { call, response }, _body: guard }, bytes)
     }
 }

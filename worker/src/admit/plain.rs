@@ -122,7 +122,12 @@ fn inline_frame(call: CallRef, outcome: Outcome) -> Reply {
             Reply::Failed { call, error }
         }
         Ok(r) => {
-            let response = RunResponse { status: r.status, headers: r.headers, body: Body::inline(r.body) };
+            let response = RunResponse {
+                status: r.status,
+                headers: r.headers,
+                body: Body::inline(r.body),
+                trailers: r.trailers,
+            };
             Reply::Result { call, response: Box::new(response) }
         }
         Err(error) => Reply::Failed { call, error },

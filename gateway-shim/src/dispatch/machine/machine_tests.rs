@@ -100,7 +100,7 @@ impl Bench {
 }
 
 fn ok() -> Box<RunResponse> {
-    Box::new(RunResponse { status: 200, headers: Vec::new(), body: Body::None })
+    Box::new(RunResponse { status: 200, headers: Vec::new(), body: Body::None, trailers: Vec::new() })
 }
 
 #[test]
@@ -314,7 +314,8 @@ fn once_bytes_have_left_a_lost_worker_resets_the_response() {
     b.m.submit(0, id(1), meta("a", true));
     let (_, call, _) = b.sends()[0];
     let remote = Body::Remote(longshore_proto::call::RemoteBody { source: "s".into(), len: 9 });
-    let response = Box::new(RunResponse { status: 200, headers: Vec::new(), body: remote });
+    let response =
+        Box::new(RunResponse { status: 200, headers: Vec::new(), body: remote, trailers: Vec::new() });
     b.frame(1, 1, 4, Reply::Result { call, response });
     assert!(b.outputs().iter().any(|o| matches!(o, Output::Fetch { .. })));
     assert!(b.m.commit(call));

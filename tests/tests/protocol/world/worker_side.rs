@@ -84,7 +84,7 @@ impl World {
                 };
                 Reply::Result {
                     call,
-                    response: Box::new(RunResponse { status: 200, headers: Vec::new(), body }),
+                    response: Box::new(RunResponse { status: 200, headers: Vec::new(), body, trailers: Vec::new() }),
                 }
             }
         };

@@ -1,0 +1,1 @@
+//! Schedules of an install: kept, checked, and fired when they are due.

@@ -1,0 +1,1 @@
+//! Key-value storage of an install: one seam, two backends.
