@@ -38,6 +38,7 @@ test: ## Format, lints, deny, guests, deployment files, all tests, and `longshor
 	@scripts/setup.sh --tests
 	@$(MAKE) check-format check-deploy check-guests check-deny
 	@$(MAKE) hello-js MAKE_GOAL=test
+	@$(MAKE) examples
 	@$(MAKE) check-clippy check-tests check-dev
 	@printf '\n==> make test: all passed\n'
 
@@ -114,6 +115,12 @@ ifeq ($(HELLO_JS),no)
 else
 	@MAKE_GOAL=$(or $(MAKE_GOAL),run) scripts/setup-hello-js.sh
 endif
+
+.PHONY: examples
+examples: ## Build the examples in TypeScript, JavaScript and Python (Node >= 20; the Rust ones are committed)
+	$(call step,examples)
+	@scripts/setup.sh --tests >/dev/null
+	@scripts/build-examples.sh
 
 .PHONY: guests
 guests: ## Build the guests of tests and examples again (needs a wasm toolchain; the built ones are committed)

