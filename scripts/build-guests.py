@@ -1,4 +1,4 @@
-"""Builds the guests that are committed as components: tests/guests/built/*.wasm and examples/hello-rust/dist/main.wasm.
+"""Builds the guests that are committed as components: tests/guests/built/*.wasm and examples/*-rust/dist/main.wasm.
 
     scripts/build-guests.sh            build all, write tests/guests/built/SOURCES.sha256
     scripts/build-guests.sh --check    compare sources and artifacts with that file; needs no wasm toolchain
@@ -22,7 +22,9 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUESTS = ROOT / "tests" / "guests"
 BUILT = GUESTS / "built"
-HELLO = ROOT / "examples" / "hello-rust"
+EXAMPLES = ROOT / "examples"
+# A workspace of its own, because a new user copies it.
+HELLO = EXAMPLES / "hello-rust"
 DIGESTS = BUILT / "SOURCES.sha256"
 TARGET_DIR = GUESTS / "target"
 TRIPLE = "wasm32-unknown-unknown"
@@ -37,14 +39,31 @@ class Problem(Exception):
     """Something the user has to mend; the text says how."""
 
 
+# Packages whose examples are guests, each with the folders of WIT that it shares with others.
+PACKAGES = {"behaviours": ["kit", "wit"], "http": ["wit"], "shapes": []}
+# Packages that are one guest.
+SINGLE = {"no-handler": ["wit"], "http-async": []}
+
+
 def guests():
-    """Artifact -> the files that only this artifact is made of."""
-    manifest = tomllib.loads((GUESTS / "behaviours" / "Cargo.toml").read_text())
-    found = {BUILT / f"{example['name']}.wasm": [GUESTS / "behaviours" / example["path"]] for example in manifest["example"]}
-    for module in (GUESTS / "behaviours").glob("*.wat"):
-        found[BUILT / f"{module.stem}.wasm"] = [module]
-    found[BUILT / "no-handler.wasm"] = files(GUESTS / "no-handler")
+    """Artifact -> the files of its package that this artifact is made of."""
+    found = {}
+    for package in PACKAGES:
+        folder = GUESTS / package
+        examples = tomllib.loads((folder / "Cargo.toml").read_text())["example"]
+        shared = [folder / "Cargo.toml", folder / "lib.rs"] + (files(folder / "wit") if (folder / "wit").is_dir() else [])
+        for example in examples:
+            found[BUILT / f"{example['name']}.wasm"] = [folder / example["path"], *shared]
+        for module in folder.glob("*.wat"):
+            found[BUILT / f"{module.stem}.wasm"] = [module]
+    for package in SINGLE:
+        found[BUILT / f"{package}.wasm"] = files(GUESTS / package)
     return dict(sorted(found.items()))
+
+
+def examples():
+    """The folders of the Rust examples that share a workspace."""
+    return sorted(manifest.parent for manifest in EXAMPLES.glob("*-rust/Cargo.toml") if manifest.parent != HELLO)
 
 
 def files(folder):
@@ -54,10 +73,16 @@ def files(folder):
 def sources():
     """Artifact -> every file it is made of."""
     wit = files(ROOT / "proto" / "wit")
-    shared = wit + files(GUESTS / "kit") + files(GUESTS / "wit")
-    shared += [GUESTS / "Cargo.toml", GUESTS / "Cargo.lock", GUESTS / "behaviours" / "Cargo.toml", GUESTS / "behaviours" / "lib.rs"]
-    found = {artifact: own + shared for artifact, own in guests().items()}
+    common = wit + [GUESTS / "Cargo.toml", GUESTS / "Cargo.lock"]
+    found = {}
+    for artifact, own in guests().items():
+        package = own[0].relative_to(GUESTS).parts[0]
+        folders = (PACKAGES | SINGLE)[package]
+        found[artifact] = own + common + [path for folder in folders for path in files(GUESTS / folder)]
     found[HELLO / "dist" / "main.wasm"] = wit + files(HELLO / "src") + [HELLO / "Cargo.toml", HELLO / "Cargo.lock"]
+    workspace = [EXAMPLES / "Cargo.toml", EXAMPLES / "Cargo.lock"]
+    for example in examples():
+        found[example / "dist" / "main.wasm"] = wit + files(example / "src") + [example / "Cargo.toml"] + workspace
     return found
 
 
@@ -154,14 +179,14 @@ def build():
     cargo, environment, arguments, flags = toolchain()
     print(f"building with {cargo} ({output(environment.get('RUSTC', 'rustc'), '--version')})")
     # Fetch first: the remapping below must know the folder that cargo unpacks crates into.
-    for workspace in (GUESTS, HELLO):
+    for workspace in (GUESTS, HELLO, EXAMPLES):
         subprocess.run(["cargo", "fetch", "--locked", "--manifest-path", workspace / "Cargo.toml"], check=True, cwd=ROOT)
     environment["CARGO_ENCODED_RUSTFLAGS"] = "\x1f".join(flags + remap())
     common = ["build", "--release", "--locked", "--target", TRIPLE, "--target-dir", TARGET_DIR, *arguments]
-    packages = ["-p", "behaviours", "--examples"], ["-p", "no-handler"]
-    for package in packages:
+    for package in [["-p", name, "--examples"] for name in PACKAGES] + [["-p", name] for name in SINGLE]:
         subprocess.run([cargo, *common, *package, "--manifest-path", GUESTS / "Cargo.toml"], check=True, env=environment, cwd=GUESTS)
-    subprocess.run([cargo, *common, "--manifest-path", HELLO / "Cargo.toml"], check=True, env=environment, cwd=HELLO)
+    for workspace in (HELLO, EXAMPLES):
+        subprocess.run([cargo, *common, "--manifest-path", workspace / "Cargo.toml"], check=True, env=environment, cwd=workspace)
 
     tool = ["cargo", "build", "--locked", "-p", "componentize", "--target-dir", TARGET_DIR, "--manifest-path", GUESTS / "Cargo.toml"]
     subprocess.run(tool, check=True, cwd=ROOT)
@@ -173,12 +198,14 @@ def build():
     for artifact, own in guests().items():
         if own[0].suffix == ".wat":
             subprocess.run([componentize, own[0], artifact, "runner", ROOT / "proto" / "wit"], check=True)
-        elif artifact.stem == "no-handler":
-            subprocess.run([componentize, modules / "no_handler.wasm", artifact], check=True)
+        elif artifact.stem in SINGLE:
+            subprocess.run([componentize, modules / f"{artifact.stem.replace('-', '_')}.wasm", artifact], check=True)
         else:
             subprocess.run([componentize, modules / "examples" / f"{artifact.stem.replace('-', '_')}.wasm", artifact], check=True)
-    (HELLO / "dist").mkdir(exist_ok=True)
-    subprocess.run([componentize, modules / "hello_rust.wasm", HELLO / "dist" / "main.wasm"], check=True)
+    for example in (HELLO, *examples()):
+        (example / "dist").mkdir(exist_ok=True)
+        module = modules / f"{example.name.replace('-', '_')}.wasm"
+        subprocess.run([componentize, module, example / "dist" / "main.wasm"], check=True)
     record()
 
 
