@@ -1,35 +1,34 @@
-//! Logging: lines of the call go to the worker's log and into the debug stream, from which they can be watched live. `println!` says nothing.
+//! Structured logging. Lines of the call go to the worker's log and into the debug stream, from which they can be watched live; `println!` says nothing.
 //!
-//!     POST /work?items=n  ->  {"done": n}: one line at the start and one for each item, a warning above 10 items, an error for a number that is none
+//!     GET /check?url=U  ->  {"ok": true}, or 500 {"ok": false, "error": name}: logs the request, and what U answers
 //!
 //! A message that is a JSON object becomes fields of the event instead of text.
 
 wit_bindgen::generate!({ path: "../../proto/wit", world: "runner" });
 
+use alga::extension::http;
 use alga::extension::logging::{log_error, log_info, log_warn};
-use alga::extension::types::HttpHeader;
+use alga::extension::types::{HttpHeader, HttpRequest};
 use serde_json::{Value, json};
 
 impl Guest for Extension {
     fn handler(request: ExecuteRequest) -> ExecuteResponse {
-        let (method, url) = (request.http.method.as_str(), request.http.url.as_str());
-        log_info(&format!("{method} {url}"));
-        if (method, url.split('?').next()) != ("POST", Some("/work")) {
-            return answer(404, &json!({ "error": "no such endpoint", "try": "POST /work?items=3" }));
+        let (method, url) = (request.http.method, request.http.url);
+        log_info(&json!({ "message": "processing request", "method": method, "url": url }).to_string());
+        let url = parameter(&url, "url").unwrap_or_default();
+        match http::fetch(&HttpRequest { method: "GET".to_owned(), url, headers: Vec::new(), body: None }) {
+            Ok(data) => {
+                if data.status >= 400 {
+                    log_warn(&json!({ "message": "upstream refused", "status": data.status }).to_string());
+                }
+                log_info(&json!({ "message": "upstream response", "status": data.status }).to_string());
+                answer(200, &json!({ "ok": true }))
+            }
+            Err(error) => {
+                log_error(&json!({ "message": "request failed", "error": error.name() }).to_string());
+                answer(500, &json!({ "ok": false, "error": error.name() }))
+            }
         }
-        let given = parameter(url, "items").unwrap_or_else(|| "1".to_owned());
-        let Ok(items) = given.parse::<u32>() else {
-            log_error(&json!({ "message": "bad number of items", "items": given }).to_string());
-            return answer(400, &json!({ "error": "items is no whole number" }));
-        };
-        if items > 10 {
-            log_warn(&format!("{items} items are many: 10 are done"));
-        }
-        let done = items.min(10);
-        for item in 1..=done {
-            log_info(&json!({ "message": "item done", "item": item, "of": items }).to_string());
-        }
-        answer(200, &json!({ "done": done }))
     }
 }
 

@@ -1,34 +1,24 @@
-// Logging: lines of the call go to the worker's log and into the debug stream, from which they can be watched live. There is no `console`.
+// Structured logging, with the runtime package of the platform: the handler of its local development guide, in the form that 0.3.0 has.
 //
-//   POST /work?items=n  ->  {"done": n}: one line at the start and one for each item, a warning above 10 items, an error for a number that is none
+//   GET /check?url=U  ->  {"ok": true}, or 500 {"ok": false, "error": name}: logs the request, and what U answers
 //
-// A message that is a JSON object becomes fields of the event instead of text.
-import { logError, logInfo, logWarn } from 'alga:extension/logging';
+// `handler.ts` is the extension; this file hands it the host's functions in the shape of the package.
 import type { ExecuteRequest, ExecuteResponse } from 'alga:extension/types';
+import { fetch } from 'alga:extension/http';
+import { logError, logInfo, logWarn } from 'alga:extension/logging';
 
-export function handler(request: ExecuteRequest): ExecuteResponse {
-  const { method, url } = request.http;
-  logInfo(`${method} ${url}`);
-  const { pathname, searchParams } = new URL(url, 'http://extension');
-  if (method !== 'POST' || pathname !== '/work') {
-    return json(404, { error: 'no such endpoint', try: 'POST /work?items=3' });
-  }
-  const items = Number(searchParams.get('items') ?? '1');
-  if (!Number.isInteger(items) || items < 0) {
-    logError(JSON.stringify({ message: 'bad number of items', items: searchParams.get('items') }));
-    return json(400, { error: 'items is no whole number' });
-  }
-  if (items > 10) {
-    logWarn(`${items} items are many: 10 are done`);
-  }
-  const done = Math.min(items, 10);
-  for (let item = 1; item <= done; item++) {
-    logInfo(JSON.stringify({ message: 'item done', item, of: items }));
-  }
-  return json(200, { done });
-}
+import { handle, type Host } from './handler.js';
 
-function json(status: number, body: unknown): ExecuteResponse {
-  const headers = [{ name: 'content-type', value: 'application/json' }];
-  return { status, headers, body: new TextEncoder().encode(JSON.stringify(body)) };
+const host: Host = {
+  http: { fetch: async ({ body, ...request }) => fetch({ ...request, body: body ?? undefined }) },
+  logging: {
+    info: async (message) => logInfo(message),
+    warn: async (message) => logWarn(message),
+    error: async (message) => logError(message),
+  },
+};
+
+export async function handler(request: ExecuteRequest): Promise<ExecuteResponse> {
+  const { status, headers = [], body } = await handle(request, host);
+  return { status, headers, body: body ?? undefined };
 }
