@@ -1,1 +1,96 @@
-//! Key-value storage of an install: one seam, two backends.
+//! Key-value storage of an install: one seam ([`Storage`]), two backends, one conformance suite that both pass.
+//!
+//! | | [`on_platform`] | [`on_jetstream`] |
+//! | --- | --- | --- |
+//! | where | the platform's internal API (interop 6.3) | the bucket `longshore-storage` of NATS JetStream |
+//! | value | at most 49,149 bytes (64 KiB of JSON, as base64) | at most 65,536 bytes |
+//! | quotas | the platform's (429, `denied`) | [`Quotas`] (`denied`) |
+//! | revision | counts the writes of an entry | the sequence in the bucket: grows, not by one |
+//! | "only if nothing is there" (revision 0) | the platform has no such condition: whatever it answers, usually `conflict` | atomic |
+//! | order of a list | the platform's database's | the bytes of the key |
+//! | time to live | not in the platform's client | 60 s to 30 days, and a default for a whole fleet |
+//!
+//! Names and sizes are looked at before any backend sees them: a namespace has 1 to 128 characters, a key 1 to 256 and
+//! no `/`, as JavaScript counts them, because the platform does; neither has control characters.
+//!
+//! # The bucket
+//! One stream, `KV_longshore-storage`, file storage, history 1, full means that new entries are refused. It is made by
+//! the first process that needs it. An entry lies at
+//! `$KV.longshore-storage.v.<tenant>.<install>.<namespace>.<key>`, what its install has at
+//! `$KV.longshore-storage.u.<tenant>.<install>`. Each part is one token: itself if it consists of `[A-Za-z0-9_-]`,
+//! otherwise `=` and its base64url. So no namespace, key or install id reaches into another's place, and the common case
+//! can be read in `nats kv ls longshore-storage`. To remove everything of an install: `nats stream purge
+//! KV_longshore-storage --subject '$KV.longshore-storage.*.<tenant>.<install>.>'`, and again without the `.>`.
+//!
+//! # Writes
+//! Every write is conditional on the sequence that was read before it, "write whatever is there" too (it reads and tries
+//! again, for at most the 5 s of an operation). Therefore a write that arrives late, after its caller was told that the
+//! storage does not answer, cannot undo a later one. It may still have happened: `internal` after a write means
+//! "unknown", as with any database.
+//!
+//! # Quotas
+//! The install's record (namespaces with their keys and bytes) and the entry are written in one atomic batch of
+//! JetStream (NATS 2.12), each conditional on its sequence: both or none, whatever crashes, however many workers write.
+//! There is nothing to give back and nothing that drifts. Two simpler ways were rejected: counting before each write is
+//! no limit under concurrency, and reserving before the write leaks on each crash. The price: 2.3 ms for such a write
+//! against 0.15 ms for a plain one (one server, file storage, two busy cores), and writers of one install take turns.
+//! So entries count in blocks of [`BLOCK`] bytes, and a write that replaces an entry of as many blocks is a plain one.
+//!
+//! Entries with a time to live leave without a batch; the record knows when (`jetstream/usage.rs`) and is at most a
+//! sixth of their life late, on the safe side. If the record is missing, cannot be read, or is full and was last
+//! counted more than an hour ago (somebody may have removed entries by hand), the entries are counted anew; the write
+//! waits for it within its 5 s, the count goes on without it.
+//!
+//! # Consistency
+//! Reads ask the leader of the stream (`$JS.API.STREAM.MSG.GET`), not any replica (`DIRECT.GET`): every answered write
+//! is seen by every later read, with one server and with five. Measured: 147 us against 70 us for 100 bytes, 20,000/s
+//! against 47,000/s. Besides, a direct get sends the stored bytes as they are to any reply subject that the asker names:
+//! whoever may ask could thereby make the server publish a forged call on `exec.<pool>`. The leader's answer is JSON
+//! around the value, which no receiver takes for a message. For the same reason nothing here uses a consumer: the right
+//! to make one is the right to have stored bytes delivered anywhere.
+//!
+//! A list asks for the subjects of the namespace (8 ms for 5,120) and then for the values of its page, 16 at a time.
+//!
+//! Acknowledged writes are on disk when JetStream syncs (every 2 minutes unless `sync_interval` says otherwise): a
+//! power failure of a single server may lose the last of them, entry and record together.
+//!
+//! # NATS away
+//! Nothing is sent while the client is disconnected (it would keep the write and send it much later): the operation
+//! fails at once, others within 5 s. It heals by itself, also when the bucket has gone: it is made again, empty.
+
+mod checked;
+mod error;
+mod jetstream;
+mod platform;
+mod types;
+
+use std::sync::Arc;
+
+use longshore_platform::Platform;
+
+pub use error::{Cause, Invalid, QuotaKind, Refusal, StorageCase, StorageError};
+pub use jetstream::{BLOCK, BucketError, BucketSettings, JetStreamSettings, Quotas};
+pub use types::{
+    Entry, INSTALL_BYTES, KEY_CHARACTERS, NAMESPACE_CHARACTERS, PAGE, PutEntry, Scope, Storage, TTL_MAX,
+    TTL_MIN, VALUE_BYTES,
+};
+
+/// The storage of an existing platform.
+pub fn on_platform(platform: Platform) -> Arc<dyn Storage> {
+    Arc::new(checked::Checked(platform::OnPlatform(platform)))
+}
+
+/// Storage on the JetStream of `client`. Sends nothing yet: the bucket is made by the first operation, or by
+/// [`Storage::prepare`].
+///
+/// The client's inbox prefix must be one that its user may subscribe to, and the user needs the rights that
+/// `deploy/nats.conf` gives to `worker`.
+///
+/// # Errors
+/// None today; the client library's way to a stream's name can fail.
+pub async fn on_jetstream(
+    client: async_nats::Client,
+    settings: JetStreamSettings,
+) -> Result<Arc<dyn Storage>, BucketError> {
+    Ok(Arc::new(checked::Checked(jetstream::JetStream::new(client, settings).await?)))
+}

@@ -1,0 +1,342 @@
+//! The bucket's stream and the four requests that are made of it: read one subject, list subjects, write one message,
+//! write an entry and its install's record at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, InfoError, LastRawMessageError, LastRawMessageErrorKind, StorageType, Stream,
+};
+use async_nats::jetstream::{self, ErrorCode, context::GetStreamError};
+use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use serde::Deserialize;
+
+use super::keys::{STREAM, SUBJECTS};
+
+/// Of the bucket's configuration, in its description: raised when a field that this code relies on changes.
+const SETTINGS_VERSION: u32 = 1;
+/// How long the mark of a removed entry stays. Nobody watches the bucket, so nobody needs to see it: the mark is there
+/// because removing is a write, and a write can be one with the record's. The server's shortest is 1 s.
+const MARK: &str = "5s";
+/// The header with the end of the interval in which an entry runs out (`usage.rs`).
+const UNTIL: &str = "Longshore-Until";
+/// The convention of NATS buckets for a removed entry, so that its tools show what is there.
+const OPERATION: &str = "KV-Operation";
+
+/// What an operator decides about the bucket. It counts when the bucket is made; later, `nats stream edit` changes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BucketSettings {
+    /// Copies in a cluster, 1 to 5. 1 unless configured.
+    pub replicas: usize,
+    /// Bytes of the whole bucket, on disk. Without a limit unless configured: the quotas limit each install.
+    pub max_bytes: Option<u64>,
+}
+
+impl Default for BucketSettings {
+    fn default() -> Self {
+        Self { replicas: 1, max_bytes: None }
+    }
+}
+
+/// Why the bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// Nothing is sent while disconnected: the client would keep it and a write that failed long ago would happen.
+    #[error("NATS is not connected")]
+    Disconnected,
+    /// No whole answer in time.
+    #[error("NATS has not answered within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The bucket is not there and cannot be made.
+    #[error("the bucket {STREAM} cannot be made")]
+    Create(#[source] CreateStreamError),
+    /// The bucket is there and cannot be looked at.
+    #[error("the bucket {STREAM} cannot be looked at")]
+    Look(#[source] GetStreamError),
+    /// A bucket of that name is there, made by somebody else or by another version.
+    #[error("the bucket {STREAM} has another configuration: {0}")]
+    Settings(String),
+    /// An entry cannot be read.
+    #[error("an entry cannot be read")]
+    Read(#[source] LastRawMessageError),
+    /// The keys cannot be listed.
+    #[error("the keys cannot be listed")]
+    List(#[source] InfoError),
+    /// The bucket has gone, or JetStream has.
+    #[error("no bucket {STREAM} answers")]
+    Gone,
+    /// A write got no answer.
+    #[error("a write has not been answered")]
+    Send(#[source] async_nats::RequestError),
+    /// The first half of a write could not be sent.
+    #[error("a write cannot be sent")]
+    Publish(#[source] async_nats::PublishError),
+    /// The server refused a write.
+    #[error("NATS refused a write: {description} ({code})")]
+    Refused {
+        /// JetStream's own code.
+        code: u64,
+        /// What it says.
+        description: String,
+    },
+    /// The answer to a write is no answer.
+    #[error("the answer to a write cannot be read")]
+    Answer(#[source] serde_json::Error),
+    /// The record cannot be written.
+    #[error("the install's record cannot be written")]
+    Record(#[source] serde_json::Error),
+    /// Counting anew ended early.
+    #[error("counting the install's entries ended early")]
+    Count(#[source] tokio::task::JoinError),
+}
+
+/// A message of the stream.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Its sequence, which is the entry's revision.
+    pub(super) revision: u64,
+    pub(super) value: Bytes,
+    /// The end of the interval in which it runs out.
+    pub(super) until: Option<u64>,
+    /// False for the mark of a removed entry.
+    pub(super) live: bool,
+}
+
+/// A message to be written, if the last one of its subject has the sequence `expected` (0: there is none).
+pub(super) struct Write {
+    subject: String,
+    expected: u64,
+    headers: HeaderMap,
+    payload: Bytes,
+}
+
+impl Write {
+    pub(super) fn new(subject: String, expected: u64, payload: Bytes) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+        Self { subject, expected, headers, payload }
+    }
+
+    /// The server removes it after `ttl`.
+    pub(super) fn mortal(mut self, ttl: Duration, until: u64) -> Self {
+        self.headers.insert("Nats-TTL", format!("{}s", ttl.as_secs()));
+        self.headers.insert(UNTIL, until.to_string());
+        self
+    }
+
+    /// The mark of a removed entry.
+    pub(super) fn mark(subject: String, expected: u64) -> Self {
+        let mut mark = Self::new(subject, expected, Bytes::new());
+        mark.headers.insert(OPERATION, "DEL");
+        mark.headers.insert("Nats-TTL", MARK);
+        mark
+    }
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    seq: u64,
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// Refusals that mean "somebody was faster": wrong last sequence in its two spellings, and a batch that the server
+/// dropped because too many were open.
+const TRY_AGAIN: [u64; 3] = [10_071, 10_164, 10_176];
+
+/// The bucket on one connection.
+pub(super) struct Bucket {
+    client: Client,
+    context: jetstream::Context,
+    stream: Stream<()>,
+    settings: BucketSettings,
+    known: AtomicBool,
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Bucket {
+    pub(super) async fn new(
+        client: Client,
+        settings: BucketSettings,
+        timeout: Duration,
+    ) -> Result<Self, BucketError> {
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(timeout);
+        // Sends nothing.
+        let stream = context.get_stream_no_info(STREAM).await.map_err(BucketError::Look)?;
+        let (known, making) = (AtomicBool::new(false), tokio::sync::Mutex::new(()));
+        Ok(Self { client, context, stream, settings, known, making })
+    }
+
+    /// Refuses at once while disconnected, and makes the bucket if this process has not seen it yet.
+    pub(super) async fn ready(&self) -> Result<(), BucketError> {
+        if self.client.connection_state() != State::Connected {
+            return Err(BucketError::Disconnected);
+        }
+        if self.known.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.making.lock().await;
+        if !self.known.load(Ordering::Acquire) {
+            self.make().await?;
+            self.known.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            name: STREAM.to_owned(),
+            description: Some(format!("Key-value storage of installs, settings version {SETTINGS_VERSION}")),
+            subjects: vec![SUBJECTS.to_owned()],
+            storage: StorageType::File,
+            num_replicas: self.settings.replicas.max(1),
+            max_bytes: self.settings.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            max_messages_per_subject: 1,
+            // Full: new entries are refused. The default would drop the oldest entries of anybody.
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            allow_direct: true,
+            deny_delete: true,
+            // One message lives as long as it says, and two are written at once (NATS 2.11 and 2.12).
+            allow_message_ttl: true,
+            allow_atomic_publish: true,
+            ..Config::default()
+        }
+    }
+
+    async fn make(&self) -> Result<(), BucketError> {
+        let wanted = self.config();
+        match self.context.create_stream(wanted.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) => match error.kind() {
+                CreateStreamErrorKind::JetStream(cause)
+                    if cause.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
+                _ => return Err(BucketError::Create(error)),
+            },
+        }
+        let there = self.context.get_stream(STREAM).await.map_err(BucketError::Look)?;
+        let there = &there.cached_info().config;
+        let relied_on = [
+            ("subjects", there.subjects == wanted.subjects),
+            ("max_msgs_per_subject", there.max_messages_per_subject == wanted.max_messages_per_subject),
+            ("discard", there.discard == wanted.discard),
+            ("max_age", there.max_age == wanted.max_age),
+            ("allow_msg_ttl", there.allow_message_ttl),
+            ("allow_atomic", there.allow_atomic_publish),
+        ];
+        if let Some((field, _)) = relied_on.iter().find(|(_, same)| !same) {
+            return Err(BucketError::Settings(format!("{field} differs")));
+        }
+        let (replicas, max_bytes) = (there.num_replicas, there.max_bytes);
+        if (replicas, max_bytes) != (wanted.num_replicas, wanted.max_bytes) {
+            tracing::warn!(
+                replicas,
+                max_bytes,
+                "the storage bucket was made with other settings than the configured ones, which do not count"
+            );
+        }
+        Ok(())
+    }
+
+    fn gone(&self) -> BucketError {
+        // The next operation looks again and makes it.
+        self.known.store(false, Ordering::Release);
+        BucketError::Gone
+    }
+
+    /// The last message of a subject, asked of the stream's leader: it has every write that was answered, on one server
+    /// and on five.
+    pub(super) async fn read(&self, subject: &str) -> Result<Option<Stored>, BucketError> {
+        let message = match self.stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => message,
+            Err(error) => {
+                return match error.kind() {
+                    LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                    LastRawMessageErrorKind::JetStream(cause)
+                        if cause.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    {
+                        Err(self.gone())
+                    }
+                    _ => Err(BucketError::Read(error)),
+                };
+            }
+        };
+        let header = |name: &str| message.headers.get(name).map(|value| value.as_str());
+        let live = header(OPERATION).is_none_or(|operation| operation == "PUT");
+        Ok(Some(Stored {
+            revision: message.sequence,
+            until: header(UNTIL).and_then(|until| until.parse().ok()),
+            live: live && header("Nats-Marker-Reason").is_none(),
+            value: message.payload,
+        }))
+    }
+
+    /// All subjects that match, in no order.
+    pub(super) async fn subjects(&self, filter: &str) -> Result<Vec<String>, BucketError> {
+        let failed = |error: InfoError| {
+            let cause =
+                std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<jetstream::Error>());
+            match cause {
+                Some(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => self.gone(),
+                _ => BucketError::List(error),
+            }
+        };
+        let list = self.stream.info_with_subjects(filter).await.map_err(failed)?;
+        list.map_ok(|(subject, _)| subject).try_collect().await.map_err(failed)
+    }
+
+    /// Writes one message. `None`: somebody was faster.
+    pub(super) async fn write(&self, write: Write) -> Result<Option<u64>, BucketError> {
+        let request = Request::new().headers(write.headers).payload(write.payload);
+        let answer = match self.client.send_request(write.subject, request).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => return Err(self.gone()),
+            Err(error) => return Err(BucketError::Send(error)),
+        };
+        let ack: Ack = serde_json::from_slice(&answer.payload).map_err(BucketError::Answer)?;
+        match ack.error {
+            None => Ok(Some(ack.seq)),
+            Some(error) if TRY_AGAIN.contains(&error.err_code) => {
+                tracing::debug!(
+                    code = error.err_code,
+                    expected = write.expected,
+                    "another writer was faster"
+                );
+                Ok(None)
+            }
+            Some(error) => Err(BucketError::Refused { code: error.err_code, description: error.description }),
+        }
+    }
+
+    /// Writes both or none (an atomic batch of two). `None`: somebody was faster. The answer is the entry's sequence.
+    pub(super) async fn write_both(&self, record: Write, entry: Write) -> Result<Option<u64>, BucketError> {
+        let id = format!("{:032x}", rand::random::<u128>());
+        let part = |mut write: Write, number: &'static str| {
+            write.headers.insert("Nats-Batch-Id", id.as_str());
+            write.headers.insert("Nats-Batch-Sequence", number);
+            write
+        };
+        let first = part(record, "1");
+        let mut last = part(entry, "2");
+        last.headers.insert("Nats-Batch-Commit", "1");
+        // Without a reply subject the server does not answer it; what is wrong with it fails the second.
+        self.client
+            .publish_with_headers(first.subject, first.headers, first.payload)
+            .await
+            .map_err(BucketError::Publish)?;
+        self.write(last).await
+    }
+}
