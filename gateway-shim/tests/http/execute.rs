@@ -51,7 +51,9 @@ async fn a_status_that_allows_no_body_gets_none() {
 
 #[tokio::test]
 async fn a_status_that_callers_cannot_construct_is_an_error() {
-    let answer = |_| async { Ok(Answer { status: 99, headers: vec![], body: AnswerBody::Full(None) }) };
+    let answer = |_| async {
+        Ok(Answer { status: 99, headers: vec![], body: AnswerBody::Full(None), trailers: vec![] })
+    };
     let front = Front::start(Fake::new(answer), &[]).await;
     let envelope = front.execute(&request()).await.envelope();
     assert_eq!(envelope["status"], 500);

@@ -92,7 +92,7 @@ async fn a_body_that_stops_is_refused() {
 async fn an_answer_that_nobody_reads_ends_the_connection() {
     let big = |_| async {
         let body = Bytes::from(vec![b'x'; 32 << 20]);
-        Ok(Answer { status: 200, headers: vec![], body: AnswerBody::Full(Some(body)) })
+        Ok(Answer { status: 200, headers: vec![], body: AnswerBody::Full(Some(body)), trailers: vec![] })
     };
     let front = Front::start(Fake::new(big), &SHORT).await;
     let mut client = front.connect().await;

@@ -16,6 +16,7 @@ fn stream(len: u64, parts: mpsc::Receiver<Part>) -> CallResult {
         status: 200,
         headers: vec![("A".into(), "b".into())],
         body: AnswerBody::Stream { len, parts },
+        trailers: vec![],
     })
 }
 

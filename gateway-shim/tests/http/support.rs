@@ -53,7 +53,7 @@ pub fn echo() -> Fake {
             ("X-Url".to_owned(), call.run.http.url.clone()),
             ("X-Execution".to_owned(), call.execution.to_string()),
         ];
-        Ok(Answer { status: 201, headers, body: AnswerBody::Full(call.body) })
+        Ok(Answer { status: 201, headers, body: AnswerBody::Full(call.body), trailers: vec![] })
     })
 }
 

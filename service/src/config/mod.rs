@@ -23,7 +23,10 @@ pub use docs::markdown;
 pub use errors::{ConfigError, ConfigErrors, EX_USAGE};
 pub use parse::{FromSetting, parse_choice};
 pub use secret::Secret;
-pub use shared::{LifecycleConfig, LogFormat, NatsConfig, StoreSettings, TelemetryConfig};
+pub use shared::{
+    LifecycleConfig, LogFormat, NatsConfig, ScheduleKeeper, ScheduleSettings, SecretsConfig, StoreSettings,
+    TelemetryConfig,
+};
 pub use source::{Environment, Source, Strings};
 pub use units::{ByteSize, Millis, Seconds};
 

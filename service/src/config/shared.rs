@@ -1,9 +1,11 @@
 //! Settings that every Longshore process has.
 
+use std::path::PathBuf;
+
 use async_nats::ServerAddr;
 use url::Url;
 
-use super::{ConfigErrors, Seconds, Secret};
+use super::{ConfigErrors, Millis, Seconds, Secret};
 
 crate::settings! {
     /// How a process reaches NATS.
@@ -99,6 +101,38 @@ crate::settings! {
 fn check_store(config: &StoreSettings, errors: &mut ConfigErrors) {
     if config.access_key.is_some() != config.secret_key.is_some() {
         errors.other("S3_ACCESS_KEY and S3_SECRET_KEY belong together: set both or none");
+    }
+}
+
+crate::settings! {
+    /// Secrets of installs.
+    pub struct SecretsConfig, group "Secrets" {
+        /// The file with the keys that seal secrets between the gateway and the workers: the first key seals, all open. Without it, the gateway
+        /// refuses calls whose secrets would travel in the clear.
+        pub key_file: Option<PathBuf>, env "LONGSHORE_SECRETS_KEY_FILE";
+    }
+}
+
+crate::setting_enum! {
+    /// Who keeps and fires schedules.
+    pub enum ScheduleKeeper {
+        /// The fleet itself: kept in JetStream, fired by one of the gateways.
+        Nats = "nats",
+        /// The platform behind `STORAGE_API_BASE_URL`.
+        Platform = "platform",
+        /// Nobody.
+        Off = "off",
+    }
+}
+
+crate::settings! {
+    /// Schedules of installs; workers keep them, gateways fire them.
+    pub struct ScheduleSettings, group "Schedules" {
+        /// Who keeps and fires them: `nats`, `platform` or `off`. Unset: for a worker the platform where its address is known, else NATS; for a
+        /// gateway NATS.
+        pub keeper: Option<ScheduleKeeper>, env "LONGSHORE_SCHEDULER";
+        /// The least time between two runs of one schedule. The existing platform demands 5 minutes.
+        pub min_interval: Millis = "300000", env "LONGSHORE_SCHEDULE_MIN_INTERVAL_MS";
     }
 }
 
