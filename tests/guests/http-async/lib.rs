@@ -91,7 +91,9 @@ impl Guest for Component {
 async fn send() -> String {
     let (_trailers, trailers_reader) = wit_future::new(|| Ok(None));
     let (request, _sent) = Request::new(Fields::new(), None, trailers_reader, None);
-    if request.set_scheme(Some(&Scheme::Http)).is_err() || request.set_authority(Some("127.0.0.1:1")).is_err()
+    if request.set_scheme(Some(&Scheme::Http)).is_err()
+        || request.set_path_with_query(Some("/")).is_err()
+        || request.set_authority(Some("127.0.0.1:1")).is_err()
     {
         return "no request".to_owned();
     }

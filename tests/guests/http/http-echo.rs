@@ -39,7 +39,10 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
 
 fn send(authority: &str) -> String {
     let request = OutgoingRequest::new(Fields::new());
-    let set = request.set_scheme(Some(&Scheme::Http)).and_then(|()| request.set_authority(Some(authority)));
+    let set = request
+        .set_scheme(Some(&Scheme::Http))
+        .and_then(|()| request.set_authority(Some(authority)))
+        .and_then(|()| request.set_path_with_query(Some("/")));
     if set.is_err() {
         return "no request".to_owned();
     }
