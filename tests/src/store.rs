@@ -119,10 +119,11 @@ pub fn bundle(guest: &str) -> Vec<u8> {
     pack_files(files, 3).unwrap()
 }
 
-/// A bundle of an example: what its author would pack.
+/// A bundle of an example: what its author would pack. Not every example has a user interface.
 pub fn example(name: &str) -> Vec<u8> {
     let (source, staged) = (paths::example(name), tempfile::tempdir().unwrap());
-    for file in ["manifest.json", "dist/main.wasm", "ui/index.html"] {
+    let files = ["manifest.json", "dist/main.wasm", "ui/index.html"];
+    for file in files.into_iter().filter(|file| !file.starts_with("ui/") || source.join(file).is_file()) {
         let to = staged.path().join(file);
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::copy(source.join(file), &to).unwrap_or_else(|error| panic!("{name}/{file}: {error}"));

@@ -42,7 +42,8 @@ impl Guest for Extension {
     }
 }
 
-/// `put` with a revision succeeds only if nobody else has written since: otherwise it says `conflict`, and we read again.
+/// `put` with a revision succeeds only if nobody else has written since: otherwise it says `conflict`, and we read again. Without a revision it
+/// always writes, so two first visits at once may both be number 1.
 fn count(page: &str) -> Result<u64, StorageError> {
     let mut attempt = 1;
     loop {

@@ -29,7 +29,10 @@ export function handler(request: ExecuteRequest): ExecuteResponse {
   }
 }
 
-/** `put` with a revision succeeds only if nobody else has written since: otherwise it says `conflict`, and we read again. */
+/**
+ * `put` with a revision succeeds only if nobody else has written since: otherwise it says `conflict`, and we read again. Without a revision it
+ * always writes, so two first visits at once may both be number 1.
+ */
 function count(page: string): number {
   for (let attempt = 1; ; attempt++) {
     const before = find(page);

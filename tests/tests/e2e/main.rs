@@ -12,6 +12,7 @@
 mod bodies;
 mod bundles;
 mod errors;
+mod every_example;
 mod examples;
 mod faults;
 mod leaving;
