@@ -324,7 +324,7 @@ impl Platform {
             let current = self.schedules_get(caller, schedule_id).await?;
             if let Some(current) = current {
                 name = name.or(current.name);
-                payload = payload.or(current.payload.as_deref().and_then(|p| serde_json::from_str(p).ok()));
+                payload = payload.or_else(|| serde_json::from_str(current.payload.as_deref()?).ok());
             }
         }
         let update = Operation::Update {

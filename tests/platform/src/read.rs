@@ -8,7 +8,7 @@ use crate::fields::Fields;
 use crate::state::State;
 
 /// Answers a request for clients.
-pub(crate) fn clients(state: &mut State, install: &str, body: &Value) -> Outcome {
+pub(crate) fn clients(state: &State, install: &str, body: &Value) -> Outcome {
     let input = open(state, install, body, "client:read").map_err(invalid)?;
     let clients = &state.seed.clients;
     match input {
@@ -26,7 +26,7 @@ pub(crate) fn clients(state: &mut State, install: &str, body: &Value) -> Outcome
 }
 
 /// Answers a request for services.
-pub(crate) fn services(state: &mut State, install: &str, body: &Value) -> Outcome {
+pub(crate) fn services(state: &State, install: &str, body: &Value) -> Outcome {
     let input = open(state, install, body, "service:read").map_err(invalid)?;
     let services = &state.seed.services;
     match input {

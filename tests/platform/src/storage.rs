@@ -306,3 +306,92 @@ fn decode_cursor(cursor: &str) -> Option<String> {
     let json: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     Some(json.get("key")?.as_str()?.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::seed::Seed;
+
+    use super::*;
+
+    fn state() -> State {
+        State::new(Seed::default())
+    }
+
+    fn ask(state: &mut State, body: &Value) -> (u16, Value) {
+        match answer(state, "i-1", body) {
+            Ok(answer) | Err(answer) => (answer.status, answer.body),
+        }
+    }
+
+    fn put(key: &str, more: &Value) -> Value {
+        let mut body = json!({ "operation": "put", "namespace": "ns", "key": key, "value": 1 });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    }
+
+    #[test]
+    fn following_its_own_cursor_skips_a_record_as_the_real_one_does() {
+        let state = &mut state();
+        for n in 0..5 {
+            ask(state, &put(&format!("k{n}"), &json!({})));
+        }
+        let list = |state: &mut State, cursor: &Value| {
+            let mut body = json!({ "operation": "list", "namespace": "ns", "limit": 2 });
+            if !cursor.is_null() {
+                body["cursor"] = cursor.clone();
+            }
+            let page = ask(state, &body).1;
+            let keys: Vec<_> = page["items"].as_array().unwrap().iter().map(|i| i["key"].clone()).collect();
+            (keys, page["nextCursor"].clone())
+        };
+        let (first, cursor) = list(state, &Value::Null);
+        assert_eq!(first, ["k0", "k1"]);
+        let (second, cursor) = list(state, &cursor);
+        assert_eq!(second, ["k3", "k4"]);
+        assert_eq!(cursor, Value::Null);
+    }
+
+    #[test]
+    fn limits_have_the_real_ones_codes() {
+        let state = &mut state();
+        for (more, status, code) in [
+            (json!({ "value": "x".repeat(MAX_VALUE) }), 400, "LIMIT_EXCEEDED"),
+            (json!({ "metadata": { "m": "x".repeat(MAX_METADATA) } }), 400, "LIMIT_EXCEEDED"),
+            (json!({ "ttlSeconds": 59 }), 400, "LIMIT_EXCEEDED"),
+            (json!({ "key": "a/b" }), 400, "VALIDATION_FAILED"),
+            (json!({ "ifRevision": 1 }), 409, "REVISION_MISMATCH"),
+        ] {
+            let (is, body) = ask(state, &put("k", &more));
+            assert_eq!((is, body["code"].as_str()), (status, Some(code)));
+        }
+        // An optional field must not be null.
+        assert_eq!(ask(state, &put("k", &json!({ "ifRevision": null }))).0, 400);
+        assert_eq!(ask(state, &json!({ "operation": "get", "namespace": "ns", "key": "k" })).0, 404);
+    }
+
+    #[test]
+    fn a_record_is_gone_after_its_time() {
+        let state = &mut state();
+        assert_eq!(ask(state, &put("k", &json!({ "ttlSeconds": 60 }))).0, 200);
+        let storage = &mut state.install("i-1").unwrap().storage;
+        let now = OffsetDateTime::now_utc();
+        storage.expire(now + Duration::seconds(50));
+        assert!(storage.record("ns", "k").is_some() && storage.bytes > 0);
+        storage.expire(now + Duration::seconds(70));
+        assert!(storage.record("ns", "k").is_none() && storage.bytes == 0);
+    }
+
+    #[test]
+    fn a_bulk_write_is_all_or_nothing() {
+        let state = &mut state();
+        ask(state, &put("b", &json!({})));
+        let bulk = |revision: u64| {
+            json!({ "operation": "bulkPut", "namespace": "ns",
+                "items": [{ "key": "a", "value": 1 }, { "key": "b", "value": 2, "ifRevision": revision }] })
+        };
+        assert_eq!(ask(state, &bulk(9)).0, 409);
+        assert!(state.install("i-1").unwrap().storage.record("ns", "a").is_none());
+        let (status, body) = ask(state, &bulk(1));
+        assert_eq!((status, &body["items"][1]["revision"]), (200, &json!(2)));
+    }
+}
