@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use longshore_bundle::StoreConfig;
 use longshore_proto::PoolName;
 use longshore_service::config::{
-    ByteSize, ConfigErrors, LifecycleConfig, NatsConfig, Secret, StoreSettings, TelemetryConfig,
+    ByteSize, ConfigErrors, LifecycleConfig, NatsConfig, Secret, SecretsConfig, StoreSettings,
+    TelemetryConfig,
 };
 use url::Url;
 
@@ -37,6 +38,8 @@ longshore_service::settings! {
         pub http: HttpConfig;
         /// Installs.
         pub registry: RegistrySettings;
+        /// Secrets on their way to a worker.
+        pub secrets: SecretsConfig;
         /// UI assets.
         pub assets: AssetSettings;
         /// The bundle store.

@@ -2,12 +2,15 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use longshore_bundle::BundleStore;
+use longshore_secrets::KeyRing;
 use longshore_service::admin_http::{self, Admin};
 use longshore_service::config::{ConfigErrors, Environment, TelemetryConfig};
+use longshore_service::errors::chain;
 use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
 use longshore_service::metrics::Metrics;
 use longshore_service::nats::{self, NatsMetrics, Outbox};
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ShimConfig;
 use crate::dispatch::{self, DispatchMetrics, Dispatcher, Subscriptions};
-use crate::http::{App, HttpMetrics, Probe, Server, health, router};
+use crate::http::{App, HttpMetrics, Probe, Sealer, Server, health, router};
 
 impl Process for ShimConfig {
     const ROLE: &'static str = "gateway-shim";
@@ -55,6 +58,8 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
     let listener = admin_http::bind_listener(config.http.address(), setting).await?;
     let address = listener.local_addr()?;
     let store = config.store().map(|store| store.open()).transpose()?;
+    let ring = config.secrets.key_file.as_deref().map(keys).transpose()?;
+    let key = ring.as_ref().map_or("none", KeyRing::sealing_id).to_owned();
 
     let options =
         nats::Options { metrics: Some(NatsMetrics::register(&metrics)), ..nats::Options::default() };
@@ -81,7 +86,7 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
 
     let http_metrics = HttpMetrics::register(&metrics);
     let dispatch = Arc::new(dispatcher.clone());
-    let app = App::new(Arc::clone(&dispatch), config.http.clone(), http_metrics.clone());
+    let app = App::new(Arc::clone(&dispatch), config.http.clone(), http_metrics.clone(), Sealer::new(ring));
     let admin = Admin::new(readiness.clone(), metrics.clone()).with_health(health(dispatch, probe(store)));
     let server = Server::new(router(app, admin.router()), &config.http, http_metrics);
 
@@ -103,9 +108,16 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
         role = "gateway-shim",
         port = address.port(),
         auth = config.http.auth.as_str(),
+        secrets_key = key,
         "Starting gateway-shim, calls on {address}"
     );
     Ok(run_until_shutdown(signals, &tasks, config.lifecycle.grace.get()).await)
+}
+
+/// The keys that seal secrets.
+fn keys(path: &Path) -> Result<KeyRing, String> {
+    KeyRing::load(path)
+        .map_err(|error| format!("LONGSHORE_SECRETS_KEY_FILE={}: {}", path.display(), chain(&error)))
 }
 
 /// Ready after 3 s of uninterrupted listening: before that, "no workers" would mean nothing.

@@ -31,7 +31,7 @@ pub use keyring::{KeyError, KeyRing};
 pub use opener::{CacheConfig, Opener, OpenerConfig, OpenerError};
 pub use redact::{REDACTED, Redactor};
 pub use scope::Scope;
-pub use seal::{ALGORITHM, SealError};
+pub use seal::{ALGORITHM, SealError, is_plain};
 pub use secrets::{Secret, Secrets};
 pub use texts::{MAX_NAME_BYTES, MAX_SECRETS, SecretTexts, TextsError};
 pub use vault::VaultConfig;

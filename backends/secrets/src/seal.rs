@@ -165,8 +165,8 @@ impl KeyRing {
     }
 }
 
-/// Whether whoever reads the envelope reads the secrets.
-pub(crate) fn is_plain(envelope: &SecretEnvelope) -> bool {
+/// Whether whoever reads the envelope reads the secrets: it is neither blank nor sealed nor Vault's.
+pub fn is_plain(envelope: &SecretEnvelope) -> bool {
     Kind::of(envelope) == Kind::Inline && !envelope.ciphertext_b64.trim().is_empty()
 }
 

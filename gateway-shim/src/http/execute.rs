@@ -132,9 +132,12 @@ where
             return response;
         }
     };
-    let (run, body) = taken;
+    let (mut run, body) = taken;
     if let Some(id) = &run.context.request_id {
         record.request(id);
+    }
+    if let Err(error) = app.sealer.seal(&mut run) {
+        return failed(&error, execution, record);
     }
     let timeout = Duration::from_millis(run.limits.timeout_ms);
     let margin = margin(timeout);
@@ -326,6 +329,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sealing::Sealer;
     use super::*;
 
     #[test]
@@ -378,7 +382,7 @@ mod tests {
         let env = std::collections::BTreeMap::<String, String>::new();
         let config = crate::http::HttpConfig::load(&env, ["shim".to_owned()]).unwrap();
         let metrics = crate::http::HttpMetrics::register(&Metrics::new("shim"));
-        let app = App::new(Arc::new(Silent), config, metrics);
+        let app = App::new(Arc::new(Silent), config, metrics, Sealer::default());
         let json = serde_json::json!({
             "context": {"tenant_id": "t", "extension_id": "e", "content_hash": "ab".repeat(32)},
             "http": {"method": "GET", "path": "/"}, "limits": {"timeout_ms": 300},

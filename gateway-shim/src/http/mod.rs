@@ -15,6 +15,7 @@ mod ingest;
 mod metrics;
 mod record;
 mod router;
+mod sealing;
 mod server;
 
 use crate::dispatch::{Call, CallResult};
@@ -25,6 +26,7 @@ pub use execute::MAX_JSON_BYTES;
 pub use health::{Probe, health};
 pub use metrics::HttpMetrics;
 pub use router::{App, router};
+pub use sealing::Sealer;
 pub use server::Server;
 
 /// Names the execution, in the envelope's headers and on the transport.

@@ -14,6 +14,7 @@ use super::budget::BodyBudget;
 use super::config::HttpConfig;
 use super::execute::execute;
 use super::metrics::HttpMetrics;
+use super::sealing::Sealer;
 
 /// What the handlers of calls answer from.
 pub struct App<D> {
@@ -21,13 +22,14 @@ pub struct App<D> {
     pub(super) config: HttpConfig,
     pub(super) metrics: Arc<HttpMetrics>,
     pub(super) budget: Arc<BodyBudget>,
+    pub(super) sealer: Sealer,
 }
 
 impl<D: Dispatch> App<D> {
-    /// Calls go to `dispatch`.
-    pub fn new(dispatch: Arc<D>, config: HttpConfig, metrics: HttpMetrics) -> Arc<Self> {
+    /// Calls go to `dispatch`, their secrets sealed.
+    pub fn new(dispatch: Arc<D>, config: HttpConfig, metrics: HttpMetrics, sealer: Sealer) -> Arc<Self> {
         let budget = BodyBudget::new(config.body_bytes.as_usize(), metrics.body_bytes.clone());
-        Arc::new(Self { dispatch, config, metrics: Arc::new(metrics), budget })
+        Arc::new(Self { dispatch, config, metrics: Arc::new(metrics), budget, sealer })
     }
 }
 

@@ -39,7 +39,12 @@ async fn a_status_that_allows_no_body_gets_none() {
     for status in [204, 304] {
         let front = Front::start(
             Fake::new(move |_| async move {
-                Ok(Answer { status, headers: vec![], body: AnswerBody::Full(Some("x".into())) })
+                Ok(Answer {
+                    status,
+                    headers: vec![],
+                    body: AnswerBody::Full(Some("x".into())),
+                    trailers: vec![],
+                })
             }),
             &[],
         )
@@ -301,4 +306,36 @@ async fn requests_are_counted_by_how_they_ended() {
     ] {
         assert!(page.contains(line), "{line} is missing in\n{page}");
     }
+}
+
+#[tokio::test]
+async fn secrets_reach_the_dispatcher_sealed_and_malformed_ones_never_do() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let calls = seen.clone();
+    let fake = Fake::new(move |call: Call| {
+        let calls = calls.clone();
+        async move {
+            let envelope = call.run.secret_envelope.unwrap();
+            calls.lock().push(format!("{} {}", envelope.algorithm.unwrap(), envelope.ciphertext_b64));
+            Ok(Answer { status: 200, headers: vec![], trailers: vec![], body: AnswerBody::Full(None) })
+        }
+    });
+    let front = Front::start(fake, &[]).await;
+    let mut body = request();
+    // Base64 of `{"k":"canary"}`.
+    let plain = "eyJrIjoiY2FuYXJ5In0=";
+    body["secret_envelope"] = json!({"ciphertext_b64": plain, "algorithm": "inline/base64"});
+    assert_eq!(front.execute(&body).await.envelope()["status"], 200);
+    {
+        let seen = seen.lock();
+        assert!(seen[0].starts_with("longshore-sealed:v1 ") && !seen[0].contains(plain), "{seen:?}");
+    }
+    // Not base64, and base64 of `{"k":1}`.
+    for ciphertext in ["%%%", "eyJrIjoxfQ=="] {
+        body["secret_envelope"] = json!({ "ciphertext_b64": ciphertext });
+        let envelope = front.execute(&body).await.envelope();
+        assert_eq!(envelope["status"], 500);
+        assert!(envelope["error"].as_str().unwrap().starts_with("secret_decrypt_failed: "), "{envelope}");
+    }
+    assert_eq!(seen.lock().len(), 1);
 }

@@ -29,7 +29,12 @@ fn gate() -> (Fake, Arc<Notify>, Arc<Semaphore>) {
             async move {
                 begun.notify_one();
                 release.acquire().await.unwrap().forget();
-                Ok(Answer { status: 200, headers: vec![], body: AnswerBody::Full(Some("done".into())) })
+                Ok(Answer {
+                    status: 200,
+                    headers: vec![],
+                    body: AnswerBody::Full(Some("done".into())),
+                    trailers: vec![],
+                })
             }
         })
     };

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway_shim::dispatch::{Answer, AnswerBody, Call, CallResult};
-use gateway_shim::http::{App, Dispatch, Fleet, HttpConfig, HttpMetrics, Server, health, router};
+use gateway_shim::http::{App, Dispatch, Fleet, HttpConfig, HttpMetrics, Sealer, Server, health, router};
+use longshore_secrets::KeyRing;
 use longshore_service::admin_http::Admin;
 use longshore_service::metrics::Metrics;
 use longshore_service::readiness::Readiness;
@@ -78,7 +79,8 @@ impl Front {
             .with_health(health(dispatch.clone(), probe))
             .router();
         let http_metrics = HttpMetrics::register(&metrics);
-        let router = router(App::new(dispatch, config.clone(), http_metrics.clone()), admin);
+        let sealer = Sealer::new(Some(KeyRing::generate()));
+        let router = router(App::new(dispatch, config.clone(), http_metrics.clone(), sealer), admin);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, force) = (CancellationToken::new(), CancellationToken::new());
