@@ -2,7 +2,7 @@
 // For an extension of your own, the three commands in `component` are all that is needed (docs/writing-extensions.md).
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +16,13 @@ const tool = (name, ...args) => run(join(root, 'node_modules/.bin', name), args,
 const WASI = ['clocks', 'fetch-event', 'http', 'random', 'stdio'];
 /** Examples that need one of them. */
 const KEPT = { 'billing-ts': ['clocks'] };
+/** An example with a world of its own, which includes ours: jco wants both in one folder. */
+const OWN_WORLD = 'config-ts';
+
+function worlds() {
+  cpSync(join(root, 'config-wit'), join(root, 'build/wit'), { recursive: true });
+  cpSync(join(root, '../proto/wit'), join(root, 'build/wit/deps/extension'), { recursive: true });
+}
 
 async function component(name) {
   const out = `${name}/dist/main.wasm`;
@@ -27,9 +34,10 @@ async function component(name) {
   const bundle = `build/${name}.js`;
   const kept = KEPT[name] ?? [];
   const disabled = kept.length === 0 ? ['all'] : WASI.filter((feature) => !kept.includes(feature));
-  const flags = ['--bundle', '--format=esm', '--platform=neutral', '--target=es2022', '--external:alga:*', '--log-level=warning'];
+  const flags = ['--bundle', '--format=esm', '--platform=neutral', '--target=es2022', '--external:alga:*', '--external:wasi:*', '--log-level=warning'];
   await tool('esbuild', `${name}/src/index.ts`, ...flags, `--outfile=${bundle}`);
-  await tool('jco', 'componentize', bundle, '--wit', '../proto/wit', '--world-name', 'runner', '--disable', ...disabled, '--out', out);
+  const world = name === OWN_WORLD ? ['--wit', 'build/wit', '--world-name', 'configured'] : ['--wit', '../proto/wit', '--world-name', 'runner'];
+  await tool('jco', 'componentize', bundle, ...world, '--disable', ...disabled, '--out', out);
 }
 
 function files(path) {
@@ -41,7 +49,8 @@ function files(path) {
 /** Of everything that goes into the component. */
 function digest(name) {
   const hash = createHash('sha256');
-  for (const file of [`${name}/src`, name === 'wasi-http-js' ? 'wit' : '../proto/wit', 'build.mjs', 'package-lock.json'].flatMap(files)) {
+  const wit = name === 'wasi-http-js' ? ['wit'] : name === OWN_WORLD ? ['../proto/wit', 'config-wit'] : ['../proto/wit'];
+  for (const file of [`${name}/src`, ...wit, 'build.mjs', 'package-lock.json'].flatMap(files)) {
     hash.update(`${file}\0`).update(readFileSync(join(root, file))).update('\0');
   }
   return hash.digest('hex');
@@ -64,7 +73,8 @@ if (unknown.length > 0) {
   console.error(`no such example: ${unknown.join(', ')}; there are ${examples.join(', ')}`);
   process.exit(2);
 }
-await tool('jco', 'guest-types', '../proto/wit', '--world-name', 'runner', '--out-dir', 'build/types', '--quiet');
+worlds();
+await tool('jco', 'guest-types', 'build/wit', '--world-name', 'configured', '--out-dir', 'build/types', '--quiet');
 try {
   await tool('tsc', '--noEmit');
 } catch (error) {

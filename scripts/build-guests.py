@@ -80,7 +80,7 @@ def sources():
         folders = (PACKAGES | SINGLE)[package]
         found[artifact] = own + common + [path for folder in folders for path in files(GUESTS / folder)]
     found[HELLO / "dist" / "main.wasm"] = wit + files(HELLO / "src") + [HELLO / "Cargo.toml", HELLO / "Cargo.lock"]
-    workspace = [EXAMPLES / "Cargo.toml", EXAMPLES / "Cargo.lock"]
+    workspace = [EXAMPLES / "Cargo.toml", EXAMPLES / "Cargo.lock", *files(EXAMPLES / "config-wit")]
     for example in examples():
         found[example / "dist" / "main.wasm"] = wit + files(example / "src") + [example / "Cargo.toml"] + workspace
     return found

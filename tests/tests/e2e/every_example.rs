@@ -141,6 +141,13 @@ async fn context(example: &Example<'_>) {
     assert_eq!(example.got("/whoami").await.1["user"], Value::Null);
 }
 
+async fn config(example: &Example<'_>) {
+    let own = json!({ "greeting": "servus", "region": "eu" });
+    let (_, greeting) = example.answer(example.get("/greeting").with("/context/config", own)).await;
+    assert_eq!(greeting, json!({ "greeting": "servus", "configured": ["greeting", "region"] }));
+    assert_eq!(example.got("/greeting").await.1, json!({ "greeting": "hello", "configured": [] }));
+}
+
 async fn secret_values_and_handles(example: &Example<'_>) {
     let hook = format!("{}/hook", example.world.platform.base_url());
     let own = json!({ "word": "tulip", "api_key": { "value": "s3cr3t-canary", "hosts": ["127.0.0.1"] } });
@@ -324,8 +331,9 @@ async fn every_example_in_rust_does_what_it_says() {
         "invoicing",
         "clients",
         "services",
+        "config",
     ];
-    let [a, b, c, d, e, f, g, h, i, j] = world.examples(names, "rust").await;
+    let [a, b, c, d, e, f, g, h, i, j, k] = world.examples(names, "rust").await;
     context(&a).await;
     secret_values_and_handles(&b).await;
     http(&c).await;
@@ -336,18 +344,20 @@ async fn every_example_in_rust_does_what_it_says() {
     invoicing(&h).await;
     clients(&i).await;
     services(&j).await;
+    config(&k).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn examples_in_typescript_that_need_no_platform_records_do_what_they_say() {
     let world = World::start(&[]).await;
-    let names = ["context", "secrets", "http", "storage", "logging"];
-    let [a, b, c, d, e] = world.examples(names, "ts").await;
+    let names = ["context", "secrets", "http", "storage", "logging", "config"];
+    let [a, b, c, d, e, f] = world.examples(names, "ts").await;
     context(&a).await;
     secret_values_and_handles(&b).await;
     http(&c).await;
     storage(&d, 120).await;
     logging(&e).await;
+    config(&f).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
