@@ -1,7 +1,8 @@
 //! Everything that a call goes through, for one test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use longshore_secrets::KeyRing;
 use tempfile::TempDir;
 
 use crate::call::Extension;
@@ -13,6 +14,9 @@ use crate::store::{self, Store};
 /// The prefix of the streams of debug events.
 pub const STREAM_PREFIX: &str = "ext-debug:";
 
+/// In a folder of its own: a stack's cache may be emptied by a test.
+const KEY_FILE: &str = "secrets.key";
+
 /// The servers of one test, and where its workers keep their files.
 pub struct Stack {
     /// NATS.
@@ -22,13 +26,16 @@ pub struct Stack {
     /// The bundle store.
     pub store: Store,
     cache: TempDir,
+    keys: TempDir,
 }
 
 impl Stack {
     /// Starts the servers.
     pub async fn start() -> Self {
         let (nats, redis, store) = tokio::join!(Nats::start(), Redis::start(), Store::start());
-        Self { nats, redis, store, cache: tempfile::tempdir().unwrap() }
+        let keys = tempfile::tempdir().unwrap();
+        KeyRing::generate().write_new(&keys.path().join(KEY_FILE)).unwrap();
+        Self { nats, redis, store, cache: tempfile::tempdir().unwrap(), keys }
     }
 
     /// Starts the servers, workers with `settings`, and a shim; waits until all are ready.
@@ -59,6 +66,15 @@ impl Stack {
         self.cache.path()
     }
 
+    /// The file with the key that seals secrets between shim and workers.
+    pub fn key_file(&self) -> PathBuf {
+        self.keys.path().join(KEY_FILE)
+    }
+
+    fn key_setting(&self) -> (&'static str, String) {
+        ("LONGSHORE_SECRETS_KEY_FILE", self.key_file().to_str().unwrap().to_owned())
+    }
+
     /// The environment of a worker; `settings` win.
     pub fn worker_settings<'s>(&self, settings: &[(&'s str, &str)]) -> Vec<(&'s str, String)> {
         let own = [
@@ -72,6 +88,7 @@ impl Stack {
             ("RUNNER_DEBUG_REDIS_URL", self.redis.url()),
             ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
+            self.key_setting(),
         ];
         merged(own, settings)
     }
@@ -83,6 +100,7 @@ impl Stack {
             ("NATS_USER", "shim".to_owned()),
             ("NATS_PASSWORD", self.nats.password("shim").to_owned()),
             ("LONGSHORE_HTTP_ADDR", "127.0.0.1:0".to_owned()),
+            self.key_setting(),
         ];
         merged(own, settings)
     }
