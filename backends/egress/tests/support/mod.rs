@@ -1,10 +1,6 @@
 //! A raw HTTP/1 server that remembers what it was sent, and resolvers that answer as they are told.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests, where clippy.toml allows both"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where clippy.toml allows it")]
 
 use std::collections::HashMap;
 use std::io;
