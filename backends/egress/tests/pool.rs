@@ -124,6 +124,26 @@ async fn a_waiting_request_is_given_the_connection_that_comes_back() {
     assert!(egress.stats().reused > 25, "{:?}", egress.stats());
 }
 
+/// Two permits, four hosts, two threads: every request needs a connection that another one has just given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_contention_nobody_waits_for_an_idle_connection_to_time_out() {
+    let mut servers = Vec::new();
+    for _ in 0..4 {
+        servers.push(Server::start(|_| (ok("x"), Then::Keep)).await);
+    }
+    let config =
+        EgressConfig { connections_per_tenant: 2, connect_timeout: Duration::from_secs(20), ..open() };
+    let egress = std::sync::Arc::new(egress(config));
+    let all = (0..400).map(|n: usize| {
+        let (egress, url) = (egress.clone(), servers.get(n % 4).unwrap().url("/"));
+        tokio::spawn(async move { fetch(&egress, "t", &url).await.map(|(status, _)| status) })
+    });
+    for answer in all.collect::<Vec<_>>() {
+        assert_eq!(answer.await.unwrap().unwrap(), 200);
+    }
+    assert!(egress.stats().open <= 2, "{:?}", egress.stats());
+}
+
 #[tokio::test]
 async fn a_connection_that_the_server_closed_is_replaced() {
     let server = Server::start(|_| (ok("x"), Then::Close)).await;
