@@ -7,6 +7,11 @@ use longshore_proto::event::DebugEvent;
 pub trait EventSink: Send + Sync {
     /// Takes one event.
     fn emit(&self, event: DebugEvent);
+
+    /// Whether anything becomes of the events: if not, costly details are not made.
+    fn is_watched(&self) -> bool {
+        true
+    }
 }
 
 /// Drops everything: for a worker without a debug store.
@@ -15,4 +20,8 @@ pub struct NoEvents;
 
 impl EventSink for NoEvents {
     fn emit(&self, _event: DebugEvent) {}
+
+    fn is_watched(&self) -> bool {
+        false
+    }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use longshore_proto::ErrorCode;
+use longshore_egress::EgressRules;
 use longshore_proto::event::{Kind, Level, Origin, Stream};
-use longshore_proto::limits::MAX_MEMORY_MB;
+use longshore_proto::manifest::Manifest;
+use longshore_proto::{CallError, ErrorCode, Run};
+use longshore_secrets::Secrets;
 use serde_json::json;
 use tracing::Instrument;
 use wasmtime::{Store, UpdateDeadline};
@@ -15,32 +17,28 @@ use wasmtime::{Store, UpdateDeadline};
 use crate::engine::components::{Components, ComponentsError, Prepared};
 use crate::engine::config::EngineConfig;
 use crate::engine::fault::{Fault, Phase, classify};
+use crate::engine::handler::HandlerError;
 use crate::engine::meter::{Meter, Stop};
-use crate::engine::response;
 use crate::engine::runtime::{Runtime, RuntimeError};
 use crate::engine::source::ComponentSource;
 use crate::engine::stats::EngineStats;
 use crate::events::EventSink;
 use crate::host::RunState;
-use crate::host::bindings::alga::extension::types::{ExecuteRequest, HttpHeader, HttpRequest};
-use crate::host::record::{RecordLimits, RunRecord};
+use crate::host::backends::Backends;
+use crate::host::record::{OutputConfig, RunRecord};
+use crate::host::scope::RunScope;
 use crate::job::{GuestResponse, Job, Outcome, Usage};
+use crate::limits::{RunLimits, WorkerMaxima};
 
 /// What every run may use, beside the limits that it brings along.
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
     /// The engine and its caches.
     pub engine: EngineConfig,
-    /// Host calls of one run; more end it with `execute_failed: host_calls`. Log lines do not count. Default 10,000.
-    pub host_calls: u64,
-    /// CPU time of one run; more ends it with `execute_failed: cpu_time`. Default: none, wall time bounds it.
-    pub cpu_time: Option<Duration>,
-    /// Bytes that one run may log, stdout and stderr included; what is over is dropped and counted. Default 1 MiB.
-    pub log_bytes: usize,
+    /// What a run may use at most; calls and manifests can only lower it.
+    pub maxima: WorkerMaxima,
     /// Bytes of one line of output; the rest is cut. Default 16 KiB.
     pub line_bytes: usize,
-    /// Bytes of an answer's body; more is `execute_failed: response_too_large`. Default 16 MiB.
-    pub response_bytes: usize,
     /// `LONGSHORE_GUEST_LOG=stdout`: guest output also as lines of the worker's log, target `guest`. Default off.
     pub guest_log: bool,
 }
@@ -48,15 +46,7 @@ pub struct ExecutorConfig {
 impl ExecutorConfig {
     /// The defaults with this engine.
     pub fn new(engine: EngineConfig) -> Self {
-        Self {
-            engine,
-            host_calls: 10_000,
-            cpu_time: None,
-            log_bytes: 1 << 20,
-            line_bytes: 16 << 10,
-            response_bytes: 16 << 20,
-            guest_log: false,
-        }
+        Self { engine, maxima: WorkerMaxima::default(), line_bytes: 16 << 10, guest_log: false }
     }
 }
 
@@ -77,6 +67,7 @@ pub struct Executor {
     components: Components,
     source: Arc<dyn ComponentSource>,
     sink: Arc<dyn EventSink>,
+    backends: Arc<Backends>,
     config: ExecutorConfig,
     /// Instances alive now.
     instances: Arc<AtomicU64>,
@@ -88,10 +79,11 @@ impl Executor {
         config: ExecutorConfig,
         source: Arc<dyn ComponentSource>,
         sink: Arc<dyn EventSink>,
+        backends: Arc<Backends>,
     ) -> Result<Self, ExecutorError> {
         let runtime = Arc::new(Runtime::new(&config.engine)?);
         let components = Components::new(Arc::clone(&runtime), &config.engine)?;
-        Ok(Self { runtime, components, source, sink, config, instances: Arc::default() })
+        Ok(Self { runtime, components, source, sink, backends, config, instances: Arc::default() })
     }
 
     /// The engine's counters.
@@ -124,15 +116,16 @@ impl Executor {
     }
 
     async fn run_to_outcome(&self, job: Job) -> Outcome {
-        let record = Arc::new(RunRecord::new(origin(&job), Arc::clone(&self.sink), self.record_limits()));
-        let meter = Arc::new(Meter::new(job.deadline, job.cancel.clone(), self.config.cpu_time));
+        let output = OutputConfig { line_bytes: self.config.line_bytes, guest_log: self.config.guest_log };
+        let record = Arc::new(RunRecord::new(origin(&job), Arc::clone(&self.sink), output));
         let mut watch = Stopwatch::start();
         begin(&job, &record);
-        let result = self.run(&job, &record, &meter, &mut watch).await;
+        let result = self.run(&job, &record, &mut watch).await;
         let usage = Usage {
-            cpu_us: meter.cpu_us(),
+            cpu_us: watch.cpu_us(),
             peak_memory_bytes: record.peak_memory(),
             host_calls: record.host_calls(),
+            outbound_requests: record.outbound_requests(),
             prepare_us: watch.prepare_us(),
             handler_us: watch.handler_us(),
         };
@@ -145,19 +138,58 @@ impl Executor {
         &self,
         job: &Job,
         record: &Arc<RunRecord>,
-        meter: &Arc<Meter>,
         watch: &mut Stopwatch,
     ) -> Result<GuestResponse, Fault> {
-        let (prepared, lease) = self.prepare(job).await?;
-        crate::secrets::check(job.run.secret_envelope.as_ref())?;
-        let response = self.call(job, record, meter, watch, &prepared).await?;
+        let (prepared, manifest, lease) = self.prepare(job).await?;
+        let asked = manifest.as_ref().map(|m| m.limits).unwrap_or_default();
+        let limits = RunLimits::lowest(&self.config.maxima, &job.run.limits, &asked);
+        let secrets = before(job, ErrorCode::Timeout, self.open_secrets(&job.run)).await??;
+        record.start(limits, Arc::clone(secrets.redactor()));
+        let deadline = job.deadline.min(Instant::now() + Duration::from_millis(limits.timeout_ms.value));
+        let cpu = Duration::from_millis(limits.cpu_ms.value);
+        let meter = Arc::new(Meter::new(deadline, job.cancel.clone(), Some(cpu)));
+        watch.meter(&meter);
+        let scope = Arc::new(RunScope {
+            execution: job.execution,
+            attempt: job.attempt,
+            run: Arc::clone(&job.run),
+            record: Arc::clone(record),
+            limits,
+            meter,
+            deadline,
+            secrets,
+            egress: egress_rules(&job.run)?,
+            manifest,
+            backends: Arc::clone(&self.backends),
+        });
+        let response =
+            self.call(job, &scope, watch, &prepared).await.map_err(|fault| explained(fault, &limits));
         // The files of the bundle may go only now.
         drop(lease);
-        response::checked(response, self.config.response_bytes).map_err(Fault::from)
+        response
+    }
+
+    /// An envelope that cannot be opened fails the whole call, whatever the guest may do with secrets: a broken
+    /// rotation is seen at once and not by the first guest that asks (interop 7).
+    async fn open_secrets(&self, run: &Run) -> Result<Arc<Secrets>, Fault> {
+        let context = &run.context;
+        let scope = longshore_secrets::Scope {
+            tenant: &context.tenant,
+            extension: &context.extension,
+            install: context.install_id.as_deref(),
+            version: context.version_id.as_deref(),
+        };
+        self.backends.secrets.open(&scope, run.secret_envelope.as_ref()).await.map_err(|error| Fault {
+            error: CallError::new(ErrorCode::SecretDecryptFailed, error.for_caller()),
+            detail: Some(longshore_service::errors::chain(&error).to_string()),
+        })
     }
 
     /// The component, ready to instantiate. Neither the fetch nor the compilation ends when this call gives up.
-    async fn prepare(&self, job: &Job) -> Result<(Arc<Prepared>, impl Sized + use<>), Fault> {
+    async fn prepare(
+        &self,
+        job: &Job,
+    ) -> Result<(Arc<Prepared>, Option<Arc<Manifest>>, impl Sized + use<>), Fault> {
         let context = &job.run.context;
         let fetch = self.source.component(&context.tenant, &context.extension, &context.content_hash);
         let source = before(job, ErrorCode::TimeoutFetching, fetch)
@@ -168,38 +200,33 @@ impl Executor {
             .instrument(tracing::info_span!("prepare"))
             .await?
             .map_err(|e| e.call_error())?;
-        Ok((prepared, source.lease))
+        Ok((prepared, source.manifest, source.lease))
     }
 
     async fn call(
         &self,
         job: &Job,
-        record: &Arc<RunRecord>,
-        meter: &Arc<Meter>,
+        scope: &Arc<RunScope>,
         watch: &mut Stopwatch,
         prepared: &Prepared,
-    ) -> Result<crate::host::bindings::alga::extension::types::ExecuteResponse, Fault> {
-        let memory = job.run.limits.memory_mb.min(MAX_MEMORY_MB) << 20;
-        let state = RunState::new(
-            Arc::clone(&job.run),
-            Arc::clone(record),
-            usize::try_from(memory).unwrap_or(usize::MAX),
-        );
-        let mut store = self.store(state, meter);
-        let request = request(job, &store);
+    ) -> Result<GuestResponse, Fault> {
+        let record = &scope.record;
+        let meter = Arc::clone(&scope.meter);
+        let mut store = self.store(RunState::new(Arc::clone(scope)), &meter);
+        let ready = prepared.handler.prepare(job, store.data())?;
+        let max_bytes = scope.limits.response_bytes.as_usize();
         let failed = |error: wasmtime::Error, phase| classify(&error, phase, record.was_memory_refused());
         let run = async {
-            let runner = prepared
-                .pre
-                .instantiate_async(&mut store)
-                .await
-                .map_err(|e| failed(e, Phase::Instantiate))?;
+            let ready = ready.instantiate(&mut store).await.map_err(|e| failed(e, Phase::Instantiate))?;
             watch.handler();
             record.emit(Kind::HandlerStart, Level::Debug, Stream::Log, "handler".to_owned(), None);
-            runner.call_handler(&mut store, &request).await.map_err(|e| failed(e, Phase::Handler))
+            ready.call(&mut store, max_bytes).await.map_err(|e| match e {
+                HandlerError::Wasm(e) => failed(e, Phase::Handler),
+                HandlerError::Answer(e) => Fault::from(e),
+            })
         };
         let counted = Counted::new(&self.instances);
-        let ended = Arc::clone(meter).run(run).instrument(tracing::info_span!("handler")).await;
+        let ended = meter.run(run).instrument(tracing::info_span!("handler")).await;
         drop(store);
         drop(counted);
         watch.stop();
@@ -211,7 +238,8 @@ impl Executor {
         store.limiter(|state| state.limits());
         // What may cross the border in one call: an answer with its headers, and some more, so that one that is over
         // its limit is usually told apart from a mistake.
-        store.set_hostcall_fuel(self.config.response_bytes.saturating_mul(2).max(32 << 20));
+        let answer = store.data().scope().limits.response_bytes.as_usize();
+        store.set_hostcall_fuel(answer.saturating_mul(2).max(32 << 20));
         store.set_epoch_deadline(1);
         let meter = Arc::clone(meter);
         store.epoch_deadline_callback(move |_| match meter.broken(true) {
@@ -222,15 +250,28 @@ impl Executor {
         });
         store
     }
+}
 
-    fn record_limits(&self) -> RecordLimits {
-        RecordLimits {
-            host_calls: self.config.host_calls,
-            log_bytes: self.config.log_bytes,
-            line_bytes: self.config.line_bytes,
-            guest_log: self.config.guest_log,
+/// The install's list of hosts.
+fn egress_rules(run: &Run) -> Result<Option<EgressRules>, Fault> {
+    run.egress.as_deref().map(EgressRules::from_install).transpose().map_err(|error| {
+        CallError::new(
+            ErrorCode::InvalidRequest,
+            format!("egress: {}", longshore_service::errors::chain(&error)),
+        )
+        .into()
+    })
+}
+
+/// A broken limit names itself, its value and who has set it.
+fn explained(mut fault: Fault, limits: &RunLimits) -> Fault {
+    if let Some(words) = limits.explain(fault.error.code) {
+        match fault.error.message.as_str() {
+            "" => fault.error.message = words,
+            said => fault.error.message = format!("{said}; {words}"),
         }
     }
+    fault
 }
 
 /// What a future gives before the job's deadline, or the code for its passing.
@@ -240,21 +281,6 @@ async fn before<T>(job: &Job, late: ErrorCode, work: impl Future<Output = T>) ->
         () = job.cancel.cancelled() => Err(Fault::from(Stop::Cancelled)),
         done = work => Ok(done),
         () = tokio::time::sleep_until(job.deadline.into()) => Err(Fault::from(late)),
-    }
-}
-
-fn request(job: &Job, store: &Store<RunState>) -> ExecuteRequest {
-    let http = &job.run.http;
-    let headers =
-        http.headers.iter().map(|(name, value)| HttpHeader { name: name.clone(), value: value.clone() });
-    ExecuteRequest {
-        context: store.data().context_data(),
-        http: HttpRequest {
-            method: http.method.clone(),
-            url: http.url.clone(),
-            headers: headers.collect(),
-            body: job.body.as_ref().map(|bytes| bytes.to_vec()),
-        },
     }
 }
 
@@ -290,6 +316,8 @@ fn begin(job: &Job, record: &RunRecord) {
             "path": path(job),
             "request_bytes": job.body.as_ref().map(bytes::Bytes::len),
             "capabilities": capabilities,
+            "config": run.context.config.len(),
+            "config_left_out": crate::host::wasi::left_out(&run.context.config),
             "timeout_ms": limits.timeout_ms,
             "memory_mb": limits.memory_mb,
         })),
@@ -358,6 +386,7 @@ fn end(job: &Job, record: &RunRecord, result: &Result<GuestResponse, Fault>, usa
             "cpu_us": usage.cpu_us,
             "peak_memory_bytes": usage.peak_memory_bytes,
             "host_calls": usage.host_calls,
+            "outbound_requests": usage.outbound_requests,
             "prepare_us": usage.prepare_us,
             "handler_us": usage.handler_us,
             "request_bytes": job.body.as_ref().map_or(0, bytes::Bytes::len),
@@ -379,13 +408,21 @@ fn error_message(fault: &Fault) -> String {
 /// How long the two parts of a run took.
 struct Stopwatch {
     began: Instant,
+    meter: Option<Arc<Meter>>,
     handler: Option<Instant>,
     ended: Option<Instant>,
 }
 
 impl Stopwatch {
     fn start() -> Self {
-        Self { began: Instant::now(), handler: None, ended: None }
+        Self { began: Instant::now(), meter: None, handler: None, ended: None }
+    }
+    /// The guest's CPU clock.
+    fn meter(&mut self, meter: &Arc<Meter>) {
+        self.meter = Some(Arc::clone(meter));
+    }
+    fn cpu_us(&self) -> u64 {
+        self.meter.as_ref().map_or(0, |meter| meter.cpu_us())
     }
     fn handler(&mut self) {
         self.handler = Some(Instant::now());

@@ -55,6 +55,8 @@ pub struct Usage {
     pub peak_memory_bytes: u64,
     /// Host calls made.
     pub host_calls: u64,
+    /// Requests sent to hosts that the guest chose.
+    pub outbound_requests: u64,
     /// Time from the start of the job until the handler was called, in microseconds: fetch, compile, instantiate.
     pub prepare_us: u64,
     /// Time in the handler, in microseconds.

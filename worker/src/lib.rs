@@ -9,6 +9,6 @@ pub mod execute;
 pub mod health;
 pub mod host;
 pub mod job;
+pub mod limits;
 pub mod metrics;
 pub mod process;
-pub mod secrets;

@@ -25,6 +25,7 @@ use crate::config::WorkerConfig;
 use crate::debug::{DebugMetrics, Publisher};
 use crate::execute::Executor;
 use crate::health;
+use crate::host::backends::HostMetrics;
 use crate::metrics::{CacheMetrics, WorkerMetrics};
 
 /// How long the last debug events may take to be written.
@@ -96,14 +97,24 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let store = config.store().open()?;
     let cache = Arc::new(BundleCache::open(config.cache(), Arc::clone(&store)).await?);
     let publisher = Publisher::start(&config.debug, DebugMetrics::register(&metrics), &tasks)?;
-    let executor =
-        Arc::new(Executor::new(config.executor(), Arc::clone(&cache) as _, Arc::new(publisher.clone()))?);
 
-    let options =
-        nats::Options { metrics: Some(NatsMetrics::register(&metrics)), ..nats::Options::default() };
+    // Answers of JetStream; beside the inboxes of calls, which begin with a boot id.
+    let options = nats::Options {
+        metrics: Some(NatsMetrics::register(&metrics)),
+        inbox_prefix: Some("_R.worker.js".to_owned()),
+        ..nats::Options::default()
+    };
     let nats_config = config.nats.clone();
     let connecting = network.spawn(async move { nats::connect("worker", &nats_config, options).await });
     let (client, link) = connecting.await??;
+    let backends = config.backends(client.clone(), link.clone(), HostMetrics::register(&metrics)).await?;
+    let egress = backends.egress.mode();
+    let executor = Arc::new(Executor::new(
+        config.executor(),
+        Arc::clone(&cache) as _,
+        Arc::new(publisher.clone()),
+        Arc::new(backends),
+    )?);
     let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
     let closed = CancellationToken::new();
     tasks.spawn_essential_on(&network, "nats-outbox", until(closed.clone(), publishing));
@@ -164,7 +175,8 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
         pool = %config.pool,
         worker = %admission.boot(),
         slots = config.slots.get(),
-        egress = if config.egress.allowlist.is_empty() { config.egress.default.as_str() } else { "allowlist" },
+        egress,
+        storage = config.host.keeper(config.host.storage).as_str(),
         "Starting worker, health and metrics on {address}"
     );
     Ok(run_until_shutdown(signals, &tasks, config.lifecycle.grace.get()).await)

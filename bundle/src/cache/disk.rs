@@ -202,7 +202,7 @@ impl Disk {
                 return Ok(None);
             }
         }
-        let manifest = read_manifest(&root)?.and_then(|text| Manifest::parse(&text).ok());
+        let manifest = read_manifest(&root)?.and_then(|text| Manifest::parse(&text).ok()).map(Arc::new);
         let ui = entry.join("ui");
         // Not being able to record the use makes eviction less apt, no more.
         let _ = lock.set_modified(SystemTime::now());

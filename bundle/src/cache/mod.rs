@@ -156,7 +156,7 @@ pub struct ComponentFile {
 pub struct Bundle {
     hash: ContentHash,
     root: PathBuf,
-    manifest: Option<Manifest>,
+    manifest: Option<Arc<Manifest>>,
     component: Option<ComponentFile>,
     ui_root: Option<PathBuf>,
     skipped: Skipped,
@@ -176,7 +176,7 @@ impl Bundle {
         &self.root
     }
     /// `manifest.json`. None where there is none or it cannot be read: the existing platform runs such bundles too.
-    pub const fn manifest(&self) -> Option<&Manifest> {
+    pub const fn manifest(&self) -> Option<&Arc<Manifest>> {
         self.manifest.as_ref()
     }
     /// The manifest's `entry`, else `dist/main.wasm`. None in a bundle of UI files alone.

@@ -62,7 +62,8 @@ fn leave_here(
 }
 
 fn weight(response: &GuestResponse) -> usize {
-    let headers: usize = response.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let pairs = response.headers.iter().chain(&response.trailers);
+    let headers: usize = pairs.map(|(name, value)| name.len() + value.len() + 8).sum();
     headers + response.body.as_ref().map_or(0, Bytes::len) + 128
 }
 
@@ -76,7 +77,7 @@ mod tests {
         let routes = Routes::default();
         let call = CallRef { execution: ExecutionId::random(), send: SendNo(1) };
         let body = Some(Bytes::from(vec![7; bytes]));
-        let response = GuestResponse { status: 200, headers: Vec::new(), body };
+        let response = GuestResponse { status: 200, headers: Vec::new(), body, trailers: Vec::new() };
         let (kept, weight) =
             KeptAnswer::new(BootId::random(), &routes, call, "_R.shim.a.b".into(), Ok(response));
         assert!(weight >= bytes);

@@ -21,6 +21,7 @@ impl ComponentSource for BundleCache {
         Ok(bundle.component().map(|component| SourceComponent {
             path: component.path.clone(),
             sha256: *component.digest.as_bytes(),
+            manifest: bundle.manifest().cloned(),
             lease: Arc::clone(&bundle) as _,
         }))
     }

@@ -9,6 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use super::artifacts::{ArtifactStore, Digest, Found, Loaded};
+use super::config::EngineConfig;
+use super::handler::{Handler, Kind};
+use super::runtime::Runtime;
+use super::source::SourceComponent;
+use super::stats::{Counters, EngineStats, count};
+use super::trusted;
+use crate::host::compat::{LinkError, Linkers};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use longshore_proto::{CallError, ErrorCode};
@@ -16,19 +24,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
-use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::artifacts::{ArtifactStore, Digest, Found, Loaded};
-use super::config::EngineConfig;
-use super::runtime::Runtime;
-use super::source::SourceComponent;
-use super::stats::{Counters, EngineStats, count};
-use super::trusted;
-use crate::host::RunState;
-use crate::host::bindings::RunnerPre;
-
-/// The export that answers calls.
-const HANDLER: &str = "handler";
 /// Components remembered as unusable.
 const FAILURES: u64 = 1_024;
 /// How much of a compiler's message the caller sees.
@@ -36,8 +32,8 @@ const MESSAGE_BYTES: usize = 400;
 
 /// A component that is linked and can be instantiated at once.
 pub struct Prepared {
-    /// Imports resolved, the handler's place known.
-    pub pre: RunnerPre<RunState>,
+    /// Imports resolved, the handler's kind and place known.
+    pub handler: Handler,
     /// Length of its artifact.
     pub artifact_bytes: u64,
 }
@@ -51,8 +47,8 @@ pub enum PrepareError {
     /// It imports what this host does not have, or has with another type.
     #[error("{0}")]
     Link(String),
-    /// It exports no `handler`.
-    #[error("the component exports no function `handler`")]
+    /// It exports nothing that answers calls.
+    #[error("the component exports neither a function `handler` nor `wasi:http/incoming-handler@0.2`")]
     NoHandler,
     /// It is over the limit.
     #[error("the component has {bytes} bytes; {limit} are allowed")]
@@ -101,7 +97,7 @@ pub struct Components(Arc<Inner>);
 
 struct Inner {
     runtime: Arc<Runtime>,
-    linker: Linker<RunState>,
+    linkers: Linkers,
     artifacts: ArtifactStore,
     ready: moka::sync::Cache<Digest, Arc<Prepared>>,
     failed: moka::sync::Cache<Digest, Arc<PrepareError>>,
@@ -132,7 +128,9 @@ impl Components {
     pub fn new(runtime: Arc<Runtime>, config: &EngineConfig) -> Result<Self, ComponentsError> {
         let artifacts =
             ArtifactStore::open(&config.cache_root, runtime.fingerprint(), config.artifact_bytes)?;
-        let linker = crate::host::linker(runtime.engine()).map_err(ComponentsError::Linker)?;
+        let linkers = crate::host::linker(runtime.engine(), config.wasi_p3)
+            .and_then(Linkers::new)
+            .map_err(ComponentsError::Linker)?;
         let compilers = rayon::ThreadPoolBuilder::new()
             .num_threads(config.compile_threads.max(1))
             .thread_name(|i| format!("compile-{i}"))
@@ -141,7 +139,7 @@ impl Components {
             .build()?;
         Ok(Self(Arc::new(Inner {
             runtime,
-            linker,
+            linkers,
             artifacts,
             ready: moka::sync::Cache::builder()
                 .max_capacity(config.ready_bytes)
@@ -314,21 +312,18 @@ impl Inner {
 
     fn link(&self, loaded: Loaded) -> Result<Prepared, PrepareError> {
         let Loaded { component, bytes } = loaded;
-        if component.get_export_index(None, HANDLER).is_none() {
-            return Err(PrepareError::NoHandler);
-        }
-        let pre = self.instantiate_pre(&component)?;
-        let pre = RunnerPre::new(pre).map_err(|e| PrepareError::Link(shown(&e)))?;
-        Ok(Prepared { pre, artifact_bytes: bytes })
-    }
-
-    fn instantiate_pre(&self, component: &Component) -> Result<InstancePre<RunState>, PrepareError> {
-        self.linker.instantiate_pre(component).map_err(|e| {
-            let message = shown(&e);
-            // wasmtime names the import between backticks: "component imports instance `a:b/c`, but ...".
-            let name = message.split('`').nth(1).map(str::to_owned);
-            PrepareError::Link(name.unwrap_or(message))
-        })
+        let kind = Kind::of(&component).ok_or(PrepareError::NoHandler)?;
+        let pre = self.linkers.instantiate_pre(&component).map_err(|e| match e {
+            LinkError::Shape(message) => PrepareError::Link(message),
+            LinkError::Wasmtime(e) => {
+                let message = shown(&e);
+                // wasmtime names the import between backticks: "component imports instance `a:b/c`, but ...".
+                let name = message.split('`').nth(1).map(str::to_owned);
+                PrepareError::Link(name.unwrap_or(message))
+            }
+        })?;
+        let handler = Handler::new(kind, pre).map_err(|e| PrepareError::Link(shown(&e)))?;
+        Ok(Prepared { handler, artifact_bytes: bytes })
     }
 }
 

@@ -31,6 +31,10 @@ pub struct EngineConfig {
     /// How long a component that cannot be used (does not compile, does not link, has no handler) is refused
     /// without another try. Default 60 s.
     pub failure_memory: Duration,
+    /// WASI 0.3: components that export `wasi:http/handler@0.3`. wasmtime 48 runs them, and says of its implementation
+    /// that it is experimental and gets no security releases; it also makes every call of every component dearer
+    /// (docs/architecture.md). Default off.
+    pub wasi_p3: bool,
 }
 
 impl EngineConfig {
@@ -46,6 +50,7 @@ impl EngineConfig {
             compile_jobs: 1,
             compile_threads: std::thread::available_parallelism().map_or(1, usize::from),
             failure_memory: Duration::from_secs(60),
+            wasi_p3: false,
         }
     }
 

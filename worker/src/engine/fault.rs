@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn limits_that_travel_through_wasmtime_keep_their_code() {
-        for stop in [Stop::Deadline, Stop::Cancelled, Stop::CpuTime, Stop::HostCalls] {
+        for stop in [Stop::Deadline, Stop::Cancelled, Stop::CpuTime, Stop::HostCalls, Stop::OutboundRequests]
+        {
             assert_eq!(code(stop, Phase::Handler, false), stop.code());
         }
     }

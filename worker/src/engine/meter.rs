@@ -4,8 +4,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,9 @@ pub enum Stop {
     /// Too many host calls.
     #[error("the host calls are used up")]
     HostCalls,
+    /// Too many outbound requests.
+    #[error("the outbound requests are used up")]
+    OutboundRequests,
 }
 
 impl Stop {
@@ -39,6 +42,7 @@ impl Stop {
             Self::Cancelled => ErrorCode::Cancelled,
             Self::CpuTime => ErrorCode::CpuTime,
             Self::HostCalls => ErrorCode::HostCalls,
+            Self::OutboundRequests => ErrorCode::OutboundRequests,
         }
     }
 }
@@ -49,6 +53,8 @@ pub struct Meter {
     deadline: Instant,
     cancel: CancellationToken,
     cpu_limit_ns: u64,
+    /// Said by a host function that cannot end the run itself.
+    stopped: OnceLock<Stop>,
     /// CPU time of the polls that have ended.
     cpu_ns: AtomicU64,
     /// The thread's CPU clock when the current poll began. Only the polling thread reads it meaningfully.
@@ -59,7 +65,14 @@ impl Meter {
     /// With a deadline, a way to cancel and, perhaps, a limit of CPU time.
     pub fn new(deadline: Instant, cancel: CancellationToken, cpu_limit: Option<Duration>) -> Self {
         let cpu_limit_ns = cpu_limit.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
-        Self { deadline, cancel, cpu_limit_ns, cpu_ns: AtomicU64::new(0), poll_began_ns: AtomicU64::new(0) }
+        Self {
+            deadline,
+            cancel,
+            cpu_limit_ns,
+            stopped: OnceLock::new(),
+            cpu_ns: AtomicU64::new(0),
+            poll_began_ns: AtomicU64::new(0),
+        }
     }
 
     /// CPU time of the polls so far, in microseconds.
@@ -67,8 +80,16 @@ impl Meter {
         self.cpu_ns.load(Relaxed) / 1_000
     }
 
+    /// Ends the run at its next tick, or when it waits or returns. The first reason counts.
+    pub fn stop(&self, stop: Stop) {
+        let _ = self.stopped.set(stop);
+    }
+
     /// The limit that is broken, if any; `polling` when called from within a poll.
     pub fn broken(&self, polling: bool) -> Option<Stop> {
+        if let Some(stop) = self.stopped.get() {
+            return Some(*stop);
+        }
         if self.cancel.is_cancelled() {
             return Some(Stop::Cancelled);
         }
@@ -115,7 +136,7 @@ impl<F: Future> Future for Metered<F> {
         let polled = this.future.as_mut().poll(cx);
         this.meter.cpu_ns.fetch_add(thread_cpu_ns().saturating_sub(began), Relaxed);
         if let Poll::Ready(output) = polled {
-            return Poll::Ready(Ok(output));
+            return Poll::Ready(this.meter.stopped.get().map_or(Ok(output), |stop| Err(*stop)));
         }
         if let Some(stop) = this.meter.broken(false) {
             return Poll::Ready(Err(stop));

@@ -5,6 +5,7 @@ mod bundles;
 pub mod components;
 pub mod config;
 pub mod fault;
+pub mod handler;
 pub mod limits;
 pub mod meter;
 pub mod response;

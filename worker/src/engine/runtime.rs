@@ -13,7 +13,7 @@ use super::ticker::Ticker;
 
 /// Stack for wasm frames. SpiderMonkey compiled to wasm needs more than wasmtime's 512 KiB for deeply nested
 /// JavaScript; its own limit strikes before this one.
-const WASM_STACK: usize = 1 << 20;
+pub const WASM_STACK: usize = 1 << 20;
 /// The fiber's whole stack. What is left above `WASM_STACK` is for host functions, which run on the same fiber: too
 /// little would turn a guest's deep recursion that ends in a host call into an abort of the process.
 const FIBER_STACK: usize = 2 << 20;
@@ -58,7 +58,8 @@ impl Runtime {
     /// Reserves the pool and starts the ticker.
     pub fn new(config: &EngineConfig) -> Result<Self, RuntimeError> {
         let instances = config.pool_instances()?;
-        let engine = wasmtime::Engine::new(&settings(instances)).map_err(RuntimeError::Engine)?;
+        let engine =
+            wasmtime::Engine::new(&settings(instances, config.wasi_p3)).map_err(RuntimeError::Engine)?;
         let ticker = Ticker::start(&engine).map_err(RuntimeError::Ticker)?;
         Ok(Self { fingerprint: fingerprint(&engine), engine, _ticker: ticker })
     }
@@ -75,9 +76,11 @@ impl Runtime {
     }
 }
 
-fn settings(instances: u32) -> Config {
+fn settings(instances: u32, wasi_p3: bool) -> Config {
     let mut config = Config::new();
     config.strategy(Strategy::Cranelift);
+    // Without it the async functions and streams of WASI 0.3 do not even compile, and calls skip its bookkeeping.
+    config.concurrency_support(wasi_p3);
 
     // Replay: the same inputs must give the same bits on every machine.
     config.cranelift_nan_canonicalization(true);
@@ -95,17 +98,19 @@ fn settings(instances: u32) -> Config {
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(BACKTRACE_FRAMES));
 
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances, wasi_p3)));
     config
 }
 
 /// Address space, not memory: each linear memory reserves 4 GiB (so that 32-bit accesses need no bounds check) and a
 /// guard of 32 MiB, each table 800 KB, each stack 2 MiB. With 8 slots, that is 32 instances, 128 memories: 516 GiB of
 /// the 128 TiB that a process has, so even eight processes of 64 slots fit. `ulimit -v` must be unlimited.
-fn pool(instances: u32) -> PoolingAllocationConfig {
+fn pool(instances: u32, wasi_p3: bool) -> PoolingAllocationConfig {
+    // A call of WASI 0.3 holds a stack for each of its tasks that waits in a synchronous call.
+    let stacks = if wasi_p3 { instances.saturating_mul(8) } else { instances };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_stacks(instances)
+        .total_stacks(stacks)
         .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT))
         .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))

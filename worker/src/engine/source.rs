@@ -4,6 +4,7 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use longshore_proto::manifest::Manifest;
 use longshore_proto::{CallError, ContentHash, ExtensionId, TenantId};
 
 use super::artifacts::Digest;
@@ -15,6 +16,8 @@ pub struct SourceComponent {
     pub path: PathBuf,
     /// SHA-256 of its bytes: the key of everything that is made from it, checked again before it is compiled.
     pub sha256: Digest,
+    /// What the bundle says of itself: its limits, its routes. None where it has no readable manifest.
+    pub manifest: Option<Arc<Manifest>>,
     /// Keeps the file from being evicted while it is needed.
     pub lease: Arc<dyn Any + Send + Sync>,
 }

@@ -1,34 +1,41 @@
 //! The way every host call goes.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use longshore_proto::Capability;
 use longshore_proto::event::{Kind, Level, Stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::RunState;
 use super::bindings::alga::extension::types::{
     ClientReadError, HttpError, ProxyError, SchedulerError, SecretError, ServiceReadError, StorageError,
     UserError,
 };
-use super::record::RunRecord;
+use super::recorded::{Recorded, Room};
+use super::scope::RunScope;
 use crate::engine::meter::Stop;
 
-/// `host_call!(self, "interface.function", Capability, denied: value, body)`: runs `body` (which may await) if the
-/// install grants the capability, and gives `denied` otherwise. Without a body the answer is always `denied`.
+/// `host_call!(self, "interface.function", Capability, args: { a, b }, denied: value, |run| body)`: records the
+/// arguments, runs `body` (which may await, and has the [`RunScope`] as `run`) if the install grants the capability,
+/// gives `denied` otherwise, and records what came of it.
 macro_rules! host_call {
-    ($state:ident, $name:literal, $capability:ident, denied: $denied:expr) => {{
-        let call = $crate::host::call::HostCall::begin($state, $name, None)?;
-        Ok(call.end($denied))
-    }};
-    ($state:ident, $name:literal, $capability:ident, denied: $denied:expr, $body:expr) => {{
-        let capability = longshore_proto::Capability::$capability;
-        let call = $crate::host::call::HostCall::begin($state, $name, Some(capability))?;
+    ($state:ident, $name:literal, $capability:ident, args: { $($arg:ident),* }, denied: $denied:expr, |$run:ident| $body:expr) => {{
+        let $run = std::sync::Arc::clone(&$state.scope);
+        #[allow(unused_variables, reason = "a function without parameters records none")]
+        let args = |room: &mut $crate::host::recorded::Room<'_>| {
+            $crate::host::recorded::object([
+                $((stringify!($arg), $crate::host::recorded::Recorded::record(&$arg, room)),)*
+            ])
+        };
+        let call = $crate::host::call::HostCall::begin(
+            std::sync::Arc::clone(&$run),
+            $name,
+            longshore_proto::Capability::$capability,
+            args,
+        )?;
         let span = call.span();
         let value = if call.is_granted() {
-            // `move`: the state is not `Sync`, so a future may hold it exclusively, not shared.
-            tracing::Instrument::instrument(async move { $body }, span).await
+            // The state is not `Sync`, so a future may not hold it shared: the scope is what bodies work with.
+            tracing::Instrument::instrument(async { $body }, span).await
         } else {
             $denied
         };
@@ -42,19 +49,32 @@ pub struct HostCall {
     name: &'static str,
     granted: bool,
     began: Instant,
-    record: Arc<RunRecord>,
+    args: Option<Value>,
+    note: Option<String>,
+    scope: std::sync::Arc<RunScope>,
 }
 
 impl HostCall {
     /// Charges the budget. The error ends the run: a guest that calls in a loop must not be able to go on. Lines of
-    /// the log have a budget of their own, in bytes, which costs lines and not the run.
-    pub fn begin(state: &RunState, name: &'static str, needs: Option<Capability>) -> Result<Self, Stop> {
-        let record = Arc::clone(&state.record);
-        if !record.charge_host_call() && needs != Some(Capability::LogEmit) {
+    /// the log have budgets of their own, in bytes and lines, which cost lines and not the run.
+    ///
+    /// # Errors
+    /// [`Stop::HostCalls`].
+    pub fn begin(
+        scope: std::sync::Arc<RunScope>,
+        name: &'static str,
+        needs: Capability,
+        args: impl FnOnce(&mut Room<'_>) -> Value,
+    ) -> Result<Self, Stop> {
+        if !scope.record.charge_host_call() && needs != Capability::LogEmit {
             return Err(Stop::HostCalls);
         }
-        let granted = needs.is_some_and(|capability| state.run.capabilities.has(capability));
-        Ok(Self { name, granted, began: Instant::now(), record })
+        let granted = scope.run.capabilities.has(needs);
+        // Behind a full log, calls to it are silent too: they would be all that is seen.
+        let silent = needs == Capability::LogEmit && scope.record.is_log_full();
+        let shown = scope.record.is_watched() && !silent;
+        let args = shown.then(|| args(&mut Room::new(scope.secrets.redactor())));
+        Ok(Self { name, granted, began: Instant::now(), args, note: None, scope })
     }
 
     /// Whether the install grants what the call needs.
@@ -67,21 +87,45 @@ impl HostCall {
         tracing::info_span!("host_call", name = self.name)
     }
 
-    /// Publishes what came of it.
-    pub fn end<T: CallOutcome>(self, value: T) -> T {
+    /// Counts what came of it and publishes it.
+    pub fn end<T: CallOutcome + Recorded>(mut self, value: T) -> T {
+        self.note = self.scope.record.take_note();
         let outcome = if self.granted { value.outcome() } else { "denied" };
-        if self.name.starts_with("logging.") && self.record.is_log_full() {
-            return value;
+        self.publish(outcome, |room| value.record(room));
+        value
+    }
+
+    /// Words for the event, of a call that runs beside others.
+    pub fn note(&mut self, words: String) {
+        self.note = Some(words);
+    }
+
+    /// The same for a call whose result is not one of the WIT.
+    pub fn publish(self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>) -> Value) {
+        let record = &self.scope.record;
+        let took = self.began.elapsed();
+        self.scope.backends.metrics.ended(self.name, outcome, took);
+        let Some(args) = self.args else { return };
+        let mut data = json!({
+            "name": self.name,
+            "duration_us": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "outcome": outcome,
+            "args": args,
+        });
+        let room = &mut Room::new(self.scope.secrets.redactor());
+        let note = self.note.map(|note| room.text(&note));
+        for (name, value) in [("result", result(room)), ("note", note.unwrap_or_default())] {
+            if !value.is_null() {
+                data[name] = value;
+            }
         }
-        let took = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.record.emit(
+        record.emit(
             Kind::HostCall,
             Level::Debug,
             Stream::Log,
             format!("{} {outcome}", self.name),
-            Some(json!({ "name": self.name, "duration_us": took, "outcome": outcome })),
+            Some(data),
         );
-        value
     }
 }
 

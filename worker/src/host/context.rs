@@ -2,9 +2,13 @@
 
 use super::bindings::alga::extension::context::Host;
 use super::bindings::alga::extension::types::ContextData;
+use super::recorded::recorded;
+use super::scope::RunScope;
 use super::{RunState, host_call};
 
-impl RunState {
+recorded!(ContextData { request_id, tenant_id, extension_id, install_id, version_id });
+
+impl RunScope {
     /// The same record that the handler gets with its request.
     pub fn context_data(&self) -> ContextData {
         let context = &self.run.context;
@@ -21,6 +25,6 @@ impl RunState {
 impl Host for RunState {
     /// The capability is always granted and the function has no way to say no.
     async fn get_context(&mut self) -> wasmtime::Result<ContextData> {
-        host_call!(self, "context.get-context", ContextRead, denied: self.context_data(), self.context_data())
+        host_call!(self, "context.get-context", ContextRead, args: {}, denied: run.context_data(), |run| run.context_data())
     }
 }

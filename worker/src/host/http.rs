@@ -1,31 +1,273 @@
-//! `cap:http.fetch`: no backend yet; answers as without the capability. `wasi:http` is the same capability by another
-//! door: it links, so that components built with the standard interfaces load, and refuses to send.
+//! `cap:http.fetch`, by two doors: `http.fetch` and `wasi:http/outgoing-handler`. Both are charged as host calls and as
+//! outbound requests, and go through one egress policy (`longshore-egress`), which has the limits of size and time.
+//! Records URL, headers and body of request and answer, without credentials, and why a request was refused.
+//!
+//! `{{secret:name}}` in a header or in the body of `http.fetch` is replaced on the way out, for hosts that the secret
+//! names (`longshore-secrets`).
 
+use std::sync::Arc;
+
+use ::http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION, SET_COOKIE};
+use ::http::{Method, Request, Response, Uri};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use longshore_egress::{EgressError, HttpErrorKind, RequestBody, SendOptions, Who};
+use longshore_proto::Capability;
+use longshore_secrets::HandleError;
 use wasmtime_wasi_http::{Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
 use super::bindings::alga::extension::http::Host;
-use super::bindings::alga::extension::types::{HttpError, HttpRequest, HttpResponse};
+use super::bindings::alga::extension::types::{HttpError, HttpHeader, HttpRequest, HttpResponse};
+use super::call::HostCall;
+use super::recorded::{Hidden, Recorded, Room, object, recorded};
+use super::scope::RunScope;
 use super::{RunState, host_call};
+use crate::engine::meter::Stop;
 
-impl Host for RunState {
-    async fn fetch(&mut self, _request: HttpRequest) -> wasmtime::Result<Result<HttpResponse, HttpError>> {
-        host_call!(self, "http.fetch", HttpFetch, denied: Err(HttpError::NotAllowed))
+recorded!(
+    HttpRequest { method, url, headers, body }
+    HttpResponse { status, headers, body }
+);
+
+impl Recorded for HttpHeader {
+    fn record(&self, room: &mut Room<'_>) -> serde_json::Value {
+        header_shown(&self.name, &self.value, room)
     }
 }
 
-/// `wasi:http/outgoing-handler` answers `HTTP-request-denied`.
-pub(super) struct Denied;
+/// Headers whose value is a credential, whoever made it.
+fn header_shown(name: &str, value: &String, room: &mut Room<'_>) -> serde_json::Value {
+    let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE];
+    let secret = secret.iter().map(HeaderName::as_str).chain(["x-api-key", "x-auth-token"]);
+    let shown = match secret.into_iter().any(|n| n.eq_ignore_ascii_case(name)) {
+        true => Hidden.record(room),
+        false => value.record(room),
+    };
+    serde_json::Value::Array(vec![room.text(name), shown])
+}
 
-type Answer = (::http::Response<WasiBody>, Box<dyn Future<Output = HttpResult<()>> + Send>);
+/// Why `http.fetch` has no answer.
+enum FetchError {
+    Egress(EgressError),
+    Method,
+    Header,
+    Handle(HandleError),
+}
 
-impl WasiHttpHooks for Denied {
+impl From<EgressError> for FetchError {
+    fn from(error: EgressError) -> Self {
+        Self::Egress(error)
+    }
+}
+
+impl FetchError {
+    fn http_error(&self) -> HttpError {
+        match self {
+            Self::Method => HttpError::InvalidUrl,
+            Self::Header => HttpError::Transport,
+            Self::Handle(_) => HttpError::NotAllowed,
+            Self::Egress(error) => match error.http_error() {
+                HttpErrorKind::InvalidUrl => HttpError::InvalidUrl,
+                HttpErrorKind::NotAllowed => HttpError::NotAllowed,
+                HttpErrorKind::Transport => HttpError::Transport,
+                HttpErrorKind::Internal => HttpError::Internal,
+            },
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Method => "the method is no HTTP method".to_owned(),
+            Self::Header => "a header is none, or is none with its secret".to_owned(),
+            Self::Handle(error) => error.to_string(),
+            // Without its sources: they may name addresses of the operator's network.
+            Self::Egress(error) => error.to_string(),
+        }
+    }
+}
+
+impl RunScope {
+    fn who(&self) -> Who<'_> {
+        Who { tenant: &self.run.context.tenant, install_rules: self.egress.as_ref() }
+    }
+
+    async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse, FetchError> {
+        let request = self.outgoing(request)?;
+        let options = SendOptions {
+            deadline: self.deadline,
+            connect_timeout: None,
+            first_byte_timeout: None,
+            between_bytes_timeout: None,
+        };
+        let (parts, body) = self.backends.egress.send(&self.who(), request, options).await?.into_parts();
+        let headers = parts.headers.iter().map(|(name, value)| HttpHeader {
+            name: name.as_str().to_owned(),
+            // As the existing platform: a value that is no text is empty (interop 1.3).
+            value: value.to_str().unwrap_or_default().to_owned(),
+        });
+        let headers = headers.collect();
+        let body = body.collect().await?;
+        Ok(HttpResponse { status: parts.status.as_u16(), headers, body: Some(body.into()) })
+    }
+
+    /// The request with the values of its handles. What is wrong is told before anything is sent.
+    fn outgoing(&self, request: HttpRequest) -> Result<Request<RequestBody>, FetchError> {
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| FetchError::Method)?;
+        let uri = longshore_egress::parse_url(&request.url)?;
+        let mut outgoing = Request::builder().method(method).uri(uri.clone());
+        for header in request.headers {
+            let value = self.with_secrets(header.value.into_bytes(), &uri)?;
+            let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| FetchError::Header)?;
+            let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| FetchError::Header)?;
+            value.set_sensitive(true);
+            outgoing = outgoing.header(name, value);
+        }
+        let body = self.with_secrets(request.body.unwrap_or_default(), &uri)?;
+        outgoing.body(longshore_egress::full(body)).map_err(|_| FetchError::Header)
+    }
+
+    fn with_secrets(&self, text: Vec<u8>, uri: &Uri) -> Result<Bytes, FetchError> {
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        match self.secrets.expand(&text, host).map_err(FetchError::Handle)? {
+            None => Ok(text.into()),
+            Some(expanded) => Ok(Bytes::copy_from_slice(&expanded)),
+        }
+    }
+}
+
+impl Host for RunState {
+    async fn fetch(&mut self, request: HttpRequest) -> wasmtime::Result<Result<HttpResponse, HttpError>> {
+        self.scope.charge_outbound()?;
+        host_call!(
+            self, "http.fetch", HttpFetch, args: { request }, denied: Err(HttpError::NotAllowed),
+            |run| run.fetch(request).await.map_err(|error| {
+                run.record.note(error.words());
+                if let FetchError::Egress(error) = &error {
+                    run.egress_failed(error);
+                }
+                error.http_error()
+            })
+        )
+    }
+}
+
+impl RunScope {
+    /// For the operator: a guest that asks for what nobody has is nothing to warn of.
+    fn egress_failed(&self, error: &EgressError) {
+        let cause = longshore_service::errors::chain(error).to_string();
+        tracing::debug!(error = %self.record.redact(&cause), "an outbound request failed");
+    }
+
+    /// Charges a request, if the run may send any: a denied one costs a host call only.
+    fn charge_outbound(&self) -> Result<(), Stop> {
+        let granted = self.run.capabilities.has(Capability::HttpFetch);
+        if granted && !self.record.charge_outbound_request() { Err(Stop::OutboundRequests) } else { Ok(()) }
+    }
+}
+
+/// `wasi:http/outgoing-handler` of one run.
+pub(super) struct Outgoing(Arc<RunScope>);
+
+impl Outgoing {
+    pub(super) fn new(scope: &Arc<RunScope>) -> Self {
+        Self(Arc::clone(scope))
+    }
+}
+
+type Answer = (Response<WasiBody>, Box<dyn Future<Output = HttpResult<()>> + Send>);
+
+impl WasiHttpHooks for Outgoing {
     fn send_request(
         &mut self,
-        _request: ::http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = HttpResult<()>> + Send>,
     ) -> Box<dyn Future<Output = HttpResult<Answer>> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+        let scope = Arc::clone(&self.0);
+        let options = options.unwrap_or_default();
+        let begun = scope.charge_outbound().and_then(|()| {
+            HostCall::begin(Arc::clone(&scope), "wasi:http.handle", Capability::HttpFetch, |room| {
+                head_shown(&request, room)
+            })
+        });
+        Box::new(async move {
+            let mut call = begun.map_err(|stop| {
+                // This interface has no way to end the run; the meter has.
+                scope.meter.stop(stop);
+                Error::HttpRequestDenied
+            })?;
+            if !call.is_granted() {
+                call.publish("denied", |_| serde_json::Value::Null);
+                return Err(Error::HttpRequestDenied);
+            }
+            let options = SendOptions {
+                deadline: scope.deadline,
+                connect_timeout: options.connect_timeout,
+                first_byte_timeout: options.first_byte_timeout,
+                between_bytes_timeout: options.between_bytes_timeout,
+            };
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            let span = call.span();
+            let who = scope.who();
+            let sent = scope.backends.egress.send(&who, request, options);
+            match tracing::Instrument::instrument(sent, span).await {
+                Ok(answer) => {
+                    let status = answer.status().as_u16();
+                    call.publish("ok", |room| object([("status", status.record(room))]));
+                    let done: Box<dyn Future<Output = HttpResult<()>> + Send> = Box::new(async { Ok(()) });
+                    Ok((answer.map(|body| body.map_err(wasi_error).boxed_unsync()), done))
+                }
+                Err(error) => {
+                    call.note(error.to_string());
+                    scope.egress_failed(&error);
+                    let error = wasi_error(error);
+                    call.publish("failed", |room| object([("error", room.text(&error.to_string()))]));
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+fn head_shown(request: &Request<WasiBody>, room: &mut Room<'_>) -> serde_json::Value {
+    let headers = request.headers().iter().map(|(name, value)| {
+        header_shown(name.as_str(), &String::from_utf8_lossy(value.as_bytes()).into_owned(), room)
+    });
+    let headers = serde_json::Value::Array(headers.take(20).collect());
+    let (method, url) = (request.method().as_str(), request.uri().to_string());
+    object([("method", room.text(method)), ("url", room.text(&url)), ("headers", headers)])
+}
+
+/// The same refusals in the words of `wasi:http`.
+fn wasi_error(error: EgressError) -> Error {
+    use longshore_egress::{Part, Refusal, Stage, Wait};
+    match error {
+        EgressError::InvalidUrl(_) => Error::HttpRequestUriInvalid,
+        EgressError::InvalidHeader(_) => Error::HttpProtocolError,
+        EgressError::NotAllowed(Refusal::Method) => Error::HttpRequestMethodInvalid,
+        EgressError::NotAllowed(Refusal::PrivateAddress) => Error::DestinationIpProhibited,
+        EgressError::NotAllowed(_) => Error::HttpRequestDenied,
+        EgressError::TooLarge { what, limit } => {
+            let (bytes, short) = (u64::try_from(limit).ok(), u32::try_from(limit).ok());
+            match what {
+                Part::RequestHeaders => Error::HttpRequestHeaderSectionSize(short),
+                Part::RequestBody => Error::HttpRequestBodySize(bytes),
+                Part::ResponseHeaders => Error::HttpResponseHeaderSectionSize(short),
+                Part::ResponseBody => Error::HttpResponseBodySize(bytes),
+            }
+        }
+        EgressError::Connect { stage: Stage::Resolve, .. } => {
+            Error::DnsError { rcode: None, info_code: None }
+        }
+        EgressError::Connect { stage: Stage::Tcp, .. } => Error::ConnectionRefused,
+        EgressError::Connect { stage: Stage::Tls, .. } => Error::TlsProtocolError,
+        EgressError::Timeout { what: Wait::Slot, .. } => Error::ConnectionLimitReached,
+        EgressError::Timeout { what: Wait::Connect, .. } => Error::ConnectionTimeout,
+        EgressError::Timeout { what: Wait::FirstByte | Wait::Total, .. } => Error::HttpResponseTimeout,
+        EgressError::Timeout { what: Wait::BetweenBytes, .. } => Error::ConnectionReadTimeout,
+        EgressError::Transport(_) => Error::ConnectionTerminated,
+        EgressError::RequestBody(_) => Error::HttpProtocolError,
+        EgressError::Body(_) => Error::HttpResponseIncomplete,
     }
 }
 

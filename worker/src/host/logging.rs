@@ -1,12 +1,14 @@
-//! `cap:log.emit`: a line into the tenant's debug stream. Costs bytes of the run's log budget; lines over it are
-//! dropped and counted. Without the capability lines are dropped in silence, as on the existing platform.
+//! `cap:log.emit`: a line into the tenant's debug stream; one that is a JSON object becomes fields. Costs bytes and
+//! lines of the run's log budget; what is over is dropped and counted. Without the capability lines are dropped in
+//! silence, as on the existing platform. The line is its own event, so the event of the call does not repeat it.
 
 use longshore_proto::event::{Kind, Level, Stream};
 
 use super::bindings::alga::extension::logging::Host;
+use super::scope::RunScope;
 use super::{RunState, host_call};
 
-impl RunState {
+impl RunScope {
     fn log(&self, level: Level, message: &str) {
         self.record.line(Kind::Log, level, Stream::Log, message.as_bytes(), false);
     }
@@ -14,12 +16,12 @@ impl RunState {
 
 impl Host for RunState {
     async fn log_info(&mut self, message: String) -> wasmtime::Result<()> {
-        host_call!(self, "logging.log-info", LogEmit, denied: (), self.log(Level::Info, &message))
+        host_call!(self, "logging.log-info", LogEmit, args: {}, denied: (), |run| run.log(Level::Info, &message))
     }
     async fn log_warn(&mut self, message: String) -> wasmtime::Result<()> {
-        host_call!(self, "logging.log-warn", LogEmit, denied: (), self.log(Level::Warn, &message))
+        host_call!(self, "logging.log-warn", LogEmit, args: {}, denied: (), |run| run.log(Level::Warn, &message))
     }
     async fn log_error(&mut self, message: String) -> wasmtime::Result<()> {
-        host_call!(self, "logging.log-error", LogEmit, denied: (), self.log(Level::Error, &message))
+        host_call!(self, "logging.log-error", LogEmit, args: {}, denied: (), |run| run.log(Level::Error, &message))
     }
 }

@@ -3,17 +3,18 @@
 /// What a line costs beside its bytes, so that a flood of empty lines ends too: each becomes an event of some 300 bytes.
 const LINE_COST: usize = 64;
 
-/// Bytes that a run may still log.
-#[derive(Debug)]
+/// Bytes and lines that a run may still log.
+#[derive(Debug, Default)]
 pub(super) struct Budget {
     left: usize,
+    lines: usize,
     dropped_lines: u64,
     dropped_bytes: u64,
 }
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self { left: bytes, dropped_lines: 0, dropped_bytes: 0 }
+    pub(super) fn new(bytes: usize, lines: usize) -> Self {
+        Self { left: bytes, lines, dropped_lines: 0, dropped_bytes: 0 }
     }
 
     /// Whether a line of so many bytes is kept; the first one that does not fit ends the log, so that what is in the
@@ -21,17 +22,25 @@ impl Budget {
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let cost = bytes.saturating_add(LINE_COST);
         if self.is_full() || cost > self.left {
-            self.left = 0;
+            if !self.is_full() {
+                self.left = 0;
+            }
             self.dropped_lines = self.dropped_lines.saturating_add(1);
             self.dropped_bytes = self.dropped_bytes.saturating_add(bytes as u64);
             return false;
         }
         self.left -= cost;
+        self.lines -= 1;
         true
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.left == 0
+        self.left == 0 || self.lines == 0
+    }
+
+    /// Whether the lines ended the log, and not the bytes.
+    pub(super) fn is_out_of_lines(&self) -> bool {
+        self.lines == 0
     }
 
     /// Lines and bytes that were dropped.
@@ -113,12 +122,16 @@ mod tests {
 
     #[test]
     fn the_budget_ends_for_good_and_counts_what_it_drops() {
-        let mut budget = Budget::new(2 * LINE_COST + 10);
+        let mut budget = Budget::new(2 * LINE_COST + 10, 100);
         assert!(budget.take(10));
         assert!(!budget.take(100));
         assert!(!budget.take(0));
         assert_eq!(budget.dropped(), (2, 100));
-        let mut empty_lines = Budget::new(1_000);
+        let mut empty_lines = Budget::new(1_000, 100);
         assert_eq!((0..100).filter(|_| empty_lines.take(0)).count(), 15);
+        assert!(!empty_lines.is_out_of_lines());
+        let mut few = Budget::new(1_000_000, 3);
+        assert_eq!((0..100).filter(|_| few.take(1)).count(), 3);
+        assert!(few.is_out_of_lines());
     }
 }

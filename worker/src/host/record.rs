@@ -1,36 +1,45 @@
 //! What a run leaves behind: events, output, counters. It outlives the store, so that a run that is dropped in the
 //! middle of a host call still has its last half line and its usage.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use longshore_proto::event::{DebugEvent, Kind, Level, Origin, Stream, truncate};
+use longshore_secrets::Redactor;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::output::{Budget, Lines};
 use crate::events::EventSink;
+use crate::limits::RunLimits;
 
-/// How much a run may leave behind.
+/// How guest output is written.
 #[derive(Debug, Clone, Copy)]
-pub struct RecordLimits {
-    /// Host calls; lines of the log do not count.
-    pub host_calls: u64,
-    /// Bytes of log lines, stdout and stderr together.
-    pub log_bytes: usize,
+pub struct OutputConfig {
     /// Bytes of one line.
     pub line_bytes: usize,
     /// Whether guest output also goes to the worker's own log.
     pub guest_log: bool,
 }
 
+/// What is known only when bundle and secrets are at hand, which is before the guest starts.
+struct Started {
+    limits: RunLimits,
+    redactor: Arc<Redactor>,
+}
+
 /// The record of one run.
 pub struct RunRecord {
     origin: Arc<Origin>,
     sink: Arc<dyn EventSink>,
-    limits: RecordLimits,
+    config: OutputConfig,
+    started: OnceLock<Started>,
     host_calls: AtomicU64,
+    outbound_requests: AtomicU64,
+    /// Words for the event of the host call that is under way.
+    note: Mutex<Option<String>>,
     memory_refused: AtomicBool,
     peak_memory: AtomicU64,
     output: Mutex<Output>,
@@ -42,22 +51,58 @@ struct Output {
     stderr: Lines,
 }
 
+/// A message that is a JSON object becomes fields that programs can search.
+fn fields(message: &str) -> Option<Value> {
+    let is_object = message.starts_with('{') && message.ends_with('}');
+    let object = is_object.then(|| serde_json::from_str(message).ok()).flatten().filter(Value::is_object)?;
+    Some(json!({ "fields": object }))
+}
+
 impl RunRecord {
     /// An empty one.
-    pub fn new(origin: Origin, sink: Arc<dyn EventSink>, limits: RecordLimits) -> Self {
+    pub fn new(origin: Origin, sink: Arc<dyn EventSink>, config: OutputConfig) -> Self {
         Self {
             origin: Arc::new(origin),
             sink,
-            limits,
+            config,
+            started: OnceLock::new(),
             host_calls: AtomicU64::new(0),
+            outbound_requests: AtomicU64::new(0),
+            note: Mutex::new(None),
             memory_refused: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             output: Mutex::new(Output {
-                budget: Budget::new(limits.log_bytes),
-                stdout: Lines::new(limits.line_bytes),
-                stderr: Lines::new(limits.line_bytes),
+                budget: Budget::default(),
+                stdout: Lines::new(config.line_bytes),
+                stderr: Lines::new(config.line_bytes),
             }),
         }
+    }
+
+    /// The guest is about to start, under these limits; from now on nothing that is published has a secret of
+    /// `redactor` in it. The first call counts.
+    pub fn start(&self, limits: RunLimits, redactor: Arc<Redactor>) {
+        self.output.lock().budget = Budget::new(limits.log_bytes.as_usize(), limits.log_lines.as_usize());
+        let _ = self.started.set(Started { limits, redactor });
+    }
+
+    /// Whether anybody gets the events: if not, their details need not be made.
+    pub fn is_watched(&self) -> bool {
+        self.sink.is_watched()
+    }
+
+    /// Takes secrets out of a text that leaves the sandbox.
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.started.get().map_or(Cow::Borrowed(text), |started| started.redactor.redact(text))
+    }
+
+    /// Leaves words for the event of the host call that is under way: why it was refused, what the other side said.
+    pub fn note(&self, words: impl Into<String>) {
+        *self.note.lock() = Some(words.into());
+    }
+
+    pub(super) fn take_note(&self) -> Option<String> {
+        self.note.lock().take()
     }
 
     /// Publishes one event.
@@ -74,6 +119,19 @@ impl RunRecord {
         truncated: bool,
         data: Option<Value>,
     ) {
+        let redactor = self.started.get().map(|started| &started.redactor).filter(|r| !r.is_empty());
+        let (message, data) = match redactor {
+            None => (message, data),
+            Some(redactor) => {
+                let message =
+                    if truncated { redactor.redact_cut(&message) } else { redactor.redact(&message) };
+                let data = data.map(|mut data| {
+                    redactor.redact_json(&mut data);
+                    data
+                });
+                (message.into_owned(), data)
+            }
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.sink.emit(DebugEvent {
             origin: Some(Arc::clone(&self.origin)),
@@ -89,14 +147,14 @@ impl RunRecord {
 
     /// Publishes one line of the guest, cut at the line limit, if the budget has room for it.
     pub fn line(&self, kind: Kind, level: Level, stream: Stream, text: &[u8], cut: bool) {
-        if self.output.lock().budget.take(text.len().min(self.limits.line_bytes)) {
+        if self.output.lock().budget.take(text.len().min(self.config.line_bytes)) {
             self.publish_line(kind, level, stream, text, cut);
         }
     }
 
     fn publish_line(&self, kind: Kind, level: Level, stream: Stream, text: &[u8], cut: bool) {
         // Cut before the conversion: three bytes come out of each that is no UTF-8.
-        let kept = text.get(..self.limits.line_bytes).unwrap_or(text);
+        let kept = text.get(..self.config.line_bytes).unwrap_or(text);
         let cut = cut || kept.len() < text.len();
         let mut message = match std::str::from_utf8(kept) {
             Ok(text) => text.to_owned(),
@@ -106,11 +164,12 @@ impl RunRecord {
             }
             Err(_) => String::from_utf8_lossy(kept).into_owned(),
         };
-        let truncated = truncate(&mut message, self.limits.line_bytes) || cut;
-        if self.limits.guest_log {
-            self.trace(level, stream, &message);
+        let truncated = truncate(&mut message, self.config.line_bytes) || cut;
+        if self.config.guest_log {
+            self.trace(level, stream, &self.redact(&message));
         }
-        self.publish(kind, level, stream, message, truncated, None);
+        let fields = if kind == Kind::Log && !truncated { fields(&message) } else { None };
+        self.publish(kind, level, stream, message, truncated, fields);
     }
 
     fn trace(&self, level: Level, stream: Stream, line: &str) {
@@ -155,19 +214,27 @@ impl RunRecord {
     pub fn end_output(&self) {
         self.lines(Stream::Stdout, |lines, line| lines.end(line));
         self.lines(Stream::Stderr, |lines, line| lines.end(line));
-        let (lines, bytes) = self.output.lock().budget.dropped();
-        if lines > 0 {
-            self.emit(
-                Kind::Dropped,
-                Level::Warn,
-                Stream::Log,
-                format!(
-                    "{lines} lines of output ({bytes} bytes) dropped: the run is over its limit of {} bytes",
-                    self.limits.log_bytes
-                ),
-                Some(json!({ "lines": lines, "bytes": bytes, "limit_bytes": self.limits.log_bytes })),
-            );
-        }
+        let (dropped, over_lines) = {
+            let output = self.output.lock();
+            (output.budget.dropped(), output.budget.is_out_of_lines())
+        };
+        let (Some(Started { limits, .. }), (lines @ 1.., bytes)) = (self.started.get(), dropped) else {
+            return;
+        };
+        let (code, limit, unit) = match over_lines {
+            true => ("log_lines", limits.log_lines, "lines"),
+            false => ("log_bytes", limits.log_bytes, "bytes"),
+        };
+        let (value, by) = (limit.value, limit.by.as_str());
+        self.emit(
+            Kind::Dropped,
+            Level::Warn,
+            Stream::Log,
+            format!(
+                "{lines} lines of output ({bytes} bytes) dropped: {code}: {value} {unit} are allowed by {by}"
+            ),
+            Some(json!({ "code": code, "lines": lines, "bytes": bytes, "limit": value, "limit_by": by })),
+        );
     }
 
     /// Whether the log has ended.
@@ -177,7 +244,19 @@ impl RunRecord {
 
     /// Counts a host call; whether it is within the limit.
     pub fn charge_host_call(&self) -> bool {
-        self.host_calls.fetch_add(1, Relaxed) < self.limits.host_calls
+        let limit = self.started.get().map_or(0, |started| started.limits.host_calls.value);
+        self.host_calls.fetch_add(1, Relaxed) < limit
+    }
+
+    /// Counts an outbound request; whether it is within the limit.
+    pub fn charge_outbound_request(&self) -> bool {
+        let limit = self.started.get().map_or(0, |started| started.limits.outbound_requests.value);
+        self.outbound_requests.fetch_add(1, Relaxed) < limit
+    }
+
+    /// Outbound requests so far.
+    pub fn outbound_requests(&self) -> u64 {
+        self.outbound_requests.load(Relaxed)
     }
 
     /// Host calls so far.
@@ -218,7 +297,7 @@ impl RunRecord {
             execution: longshore_proto::ExecutionId::from_bytes([0; 16]),
             attempt: 1,
         };
-        let limits = RecordLimits { host_calls: 1, log_bytes: 1, line_bytes: 1, guest_log: false };
-        Self::new(origin, Arc::new(crate::events::NoEvents), limits)
+        let config = OutputConfig { line_bytes: 1, guest_log: false };
+        Self::new(origin, Arc::new(crate::events::NoEvents), config)
     }
 }

@@ -5,7 +5,10 @@
 )]
 
 mod artifacts;
+mod http_guests;
 mod limits;
 mod output;
 mod runs;
+mod shapes;
 mod support;
+mod world;

@@ -79,7 +79,7 @@ async fn standard_output_and_standard_error_come_line_by_line() {
 
 #[tokio::test]
 async fn a_flood_of_lines_is_cut_off_and_one_event_says_how_much_is_missing() {
-    let fixture = fixture_with(|c| c.log_bytes = 10_000);
+    let fixture = fixture_with(|c| c.maxima.log_bytes = 10_000);
     fixture.run(call("log-flood", "/?n=1000&bytes=100&to=log,stdout,stderr")).await.result.unwrap();
     let kept: usize = [Kind::Log, Kind::Stdout, Kind::Stderr]
         .into_iter()

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use longshore_egress::{Egress, EgressConfig, EgressRules, SystemResolver};
 use longshore_proto::call::{RunContext, RunHttp};
 use longshore_proto::event::{DebugEvent, Kind};
 use longshore_proto::{
     CallError, CapabilitySet, ContentHash, ErrorCode, ExecutionId, ExtensionId, Limits, Run, TenantId, User,
 };
+use longshore_secrets::{Opener, OpenerConfig};
 use longshore_worker::engine::config::EngineConfig;
 use longshore_worker::engine::source::{ComponentSource, SourceComponent};
 use longshore_worker::events::EventSink;
 use longshore_worker::execute::{Executor, ExecutorConfig};
+use longshore_worker::host::backends::{Backends, HostMetrics};
 use longshore_worker::job::{GuestResponse, Job, Outcome};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -30,6 +33,7 @@ pub fn built_guests() -> PathBuf {
 pub struct Folder {
     path: PathBuf,
     digests: Mutex<HashMap<PathBuf, [u8; 32]>>,
+    manifest: Mutex<Option<Arc<longshore_proto::manifest::Manifest>>>,
 }
 
 #[async_trait::async_trait]
@@ -49,7 +53,8 @@ impl ComponentSource for Folder {
             .lock()
             .entry(path.clone())
             .or_insert_with(|| Sha256::digest(std::fs::read(&path).unwrap()).into());
-        Ok(Some(SourceComponent { path, sha256, lease: Arc::new(()) }))
+        let manifest = self.manifest.lock().clone();
+        Ok(Some(SourceComponent { path, sha256, manifest, lease: Arc::new(()) }))
     }
 }
 
@@ -78,16 +83,37 @@ pub fn fixture_with(change: impl FnOnce(&mut ExecutorConfig)) -> Fixture {
     let mut config = ExecutorConfig::new(EngineConfig::new(root.path()));
     change(&mut config);
     let events = Arc::new(Collected::default());
-    let executor = executor(config.clone(), built_guests(), &events);
+    let executor = executor(config.clone(), built_guests(), &events, no_backends());
     Fixture { executor, root, config, events }
 }
 
-pub fn executor(config: ExecutorConfig, guests: PathBuf, events: &Arc<Collected>) -> Arc<Executor> {
+/// Nothing behind the capabilities: no platform, no storage, nothing that may be reached.
+pub fn no_backends() -> Arc<Backends> {
+    let rules = EgressRules::from_variable::<&str>(&[]).unwrap();
+    let egress = EgressConfig { rules, ..EgressConfig::default() };
+    Arc::new(Backends {
+        egress: Egress::new(egress, Arc::new(SystemResolver)).unwrap(),
+        secrets: Opener::new(OpenerConfig::default()).unwrap(),
+        storage: None,
+        schedules: None,
+        platform: None,
+        ui_proxy: None,
+        metrics: HostMetrics::default(),
+    })
+}
+
+pub fn executor(
+    config: ExecutorConfig,
+    guests: PathBuf,
+    events: &Arc<Collected>,
+    backends: Arc<Backends>,
+) -> Arc<Executor> {
     Arc::new(
         Executor::new(
             config,
             Arc::new(Folder { path: guests, ..Folder::default() }),
             Arc::clone(events) as _,
+            backends,
         )
         .unwrap(),
     )
@@ -96,7 +122,7 @@ pub fn executor(config: ExecutorConfig, guests: PathBuf, events: &Arc<Collected>
 impl Fixture {
     /// Another process on the same cache folder.
     pub fn restart(&self) -> Arc<Executor> {
-        executor(self.config.clone(), built_guests(), &self.events)
+        executor(self.config.clone(), built_guests(), &self.events, no_backends())
     }
 
     pub async fn run(&self, call: Call) -> Outcome {
@@ -141,7 +167,13 @@ pub fn call(guest: &str, url: &str) -> Call {
                 config: Default::default(),
                 trigger: None,
             },
-            http: RunHttp { method: "GET".into(), url: url.into(), headers: Vec::new(), scheme: None, authority: None },
+            http: RunHttp {
+                method: "GET".into(),
+                url: url.into(),
+                headers: Vec::new(),
+                scheme: None,
+                authority: None,
+            },
             limits: Limits::default(),
             capabilities: CapabilitySet::default(),
             user: None,
@@ -171,6 +203,23 @@ impl Call {
     }
     pub fn user(mut self, user: User) -> Self {
         self.run.user = Some(user);
+        self
+    }
+    pub fn capabilities(mut self, granted: &[&str]) -> Self {
+        self.run.capabilities = CapabilitySet::parse(granted).unwrap();
+        self
+    }
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.run.http.headers.push((name.into(), value.into()));
+        self
+    }
+    pub fn reached_as(mut self, scheme: &str, authority: &str) -> Self {
+        self.run.http.scheme = Some(scheme.into());
+        self.run.http.authority = Some(authority.into());
+        self
+    }
+    pub fn config(mut self, entries: &[(&str, &str)]) -> Self {
+        self.run.context.config = entries.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         self
     }
     pub fn grant_all(mut self) -> Self {

@@ -3,20 +3,33 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+mod host;
+
+pub use host::{HostSettings, HostSetupError, Keeper, Permission};
 
 use longshore_bundle::{ArchiveLimits, CacheConfig, StoreConfig};
 use longshore_proto::PoolName;
+use longshore_proto::limits::MAX_MEMORY_MB;
+use longshore_schedules::{NatsSchedules, PlatformSchedules, Schedules, StandaloneConfig};
+use longshore_secrets::KeyRing;
 use longshore_service::config::{
-    ByteSize, ConfigErrors, LifecycleConfig, Millis, NatsConfig, StoreSettings, TelemetryConfig,
+    ByteSize, ConfigErrors, LifecycleConfig, Millis, NatsConfig, ScheduleKeeper, ScheduleSettings,
+    SecretsConfig, StoreSettings, TelemetryConfig,
 };
-use url::Url;
+use longshore_service::nats::Watcher;
+use longshore_service::upstream::Upstream;
+use longshore_storage::JetStreamSettings;
 
 use crate::admit::AdmitConfig;
 use crate::admit::table::TableConfig;
 use crate::debug::DebugConfig;
 use crate::engine::config::EngineConfig;
 use crate::execute::ExecutorConfig;
+use crate::host::backends::{Backends, HostMetrics};
+use crate::limits::WorkerMaxima;
 
 longshore_service::setting_enum! {
     /// Where guest output appears besides the debug stream.
@@ -25,16 +38,6 @@ longshore_service::setting_enum! {
         Off = "off",
         /// As lines of the worker's own log, with tenant, extension and request.
         Stdout = "stdout",
-    }
-}
-
-longshore_service::setting_enum! {
-    /// What an empty allowlist means.
-    pub enum EgressDefault {
-        /// No address may be reached.
-        Deny = "deny",
-        /// Every address may be reached, as in the platform that Longshore replaces.
-        Allow = "allow",
     }
 }
 
@@ -64,18 +67,28 @@ longshore_service::settings! {
         pub max_archive_bytes: ByteSize = "200MiB", env "WORKER_MAX_ARCHIVE_BYTES";
         /// Instances that the pooling allocator reserves address space for; at least `WORKER_SLOTS`. Unset: four times the slots.
         pub pool_total_components: Option<u32>, env "WASM_POOL_TOTAL_COMPONENTS";
+        /// Memory and tables of one execution, in MiB; at most 1024.
+        pub memory_mb: u64 = "1024", env "WORKER_MAX_MEMORY_MB";
         /// Host calls of one execution.
         pub host_calls: u64 = "10000", env "WORKER_MAX_HOST_CALLS";
+        /// Requests that one execution sends with `http.fetch` and `wasi:http`.
+        pub outbound_requests: u64 = "50", env "WORKER_MAX_OUTBOUND_REQUESTS";
         /// CPU time of one execution. Unset: bounded by its wall time alone.
         pub cpu_time: Option<Millis>, env "WORKER_MAX_CPU_MS";
         /// Bytes that one execution may log; what is over is dropped and counted.
         pub log_bytes: ByteSize = "1MiB", env "WORKER_MAX_LOG_BYTES";
+        /// Lines that one execution may log; what is over is dropped and counted.
+        pub log_lines: u64 = "10000", env "WORKER_MAX_LOG_LINES";
         /// Bytes of one answer.
         pub response_bytes: ByteSize = "16MiB", env "WORKER_MAX_RESPONSE_BYTES";
         /// Where guest output appears besides the debug stream: `off` or `stdout`.
         pub guest_log: GuestLog = "off", env "LONGSHORE_GUEST_LOG";
         /// Host capabilities.
-        pub egress: HostSettings;
+        pub host: HostSettings;
+        /// Sealed secrets.
+        pub secrets: SecretsConfig;
+        /// Schedules.
+        pub schedules: ScheduleSettings;
         /// The bundle store.
         pub store: StoreSettings;
         /// The connection to NATS.
@@ -89,38 +102,22 @@ longshore_service::settings! {
     }
 }
 
-longshore_service::settings! {
-    /// What host capabilities reach. Checked at the start already; the capabilities that use them answer "denied" until they are built.
-    pub struct HostSettings, group "Host capabilities" {
-        /// Hosts that extensions may reach, separated by commas; a bare host includes its subdomains.
-        pub allowlist: Vec<String> = "", env "EXT_EGRESS_ALLOWLIST";
-        /// What an empty allowlist means: `deny` or `allow`.
-        pub default: EgressDefault = "deny", env "LONGSHORE_EGRESS_DEFAULT";
-        /// The platform's internal API for storage, scheduler, invoicing, clients and services. Unset: `REGISTRY_BASE_URL`.
-        pub storage_api: Option<Url>, env "STORAGE_API_BASE_URL";
-        /// The token that the platform expects as `x-runner-auth`. Unset: `RUNNER_SERVICE_TOKEN`.
-        pub storage_token: Option<longshore_service::config::Secret>, env "RUNNER_STORAGE_API_TOKEN";
-        /// Where `ui-proxy.call-route` goes. Unset: every route is unknown.
-        pub ui_proxy: Option<Url>, env "UI_PROXY_BASE_URL";
-        /// How long such a call may take.
-        pub ui_proxy_timeout: Millis = "5000", env "UI_PROXY_TIMEOUT_MS";
-        /// Vault, for envelopes sealed by its transit engine.
-        pub vault: Option<Url>, env "VAULT_ADDR", aliases ["ALGA_VAULT_ADDR"];
-        /// The file that holds Vault's token.
-        pub vault_token_file: PathBuf = "/run/secrets/alga_vault_token", env "ALGA_VAULT_TOKEN_FILE";
-        /// Vault's namespace.
-        pub vault_namespace: Option<String>, env "VAULT_NAMESPACE";
-        /// The transit mount, where an envelope names none.
-        pub vault_mount: String = "transit", env "ALGA_VAULT_TRANSIT_MOUNT";
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn check(config: &WorkerConfig, errors: &mut ConfigErrors) {
+    if config.memory_mb == 0 || config.memory_mb > MAX_MEMORY_MB {
+        errors.other(format!("WORKER_MAX_MEMORY_MB is {}: expected 1 to {MAX_MEMORY_MB}", config.memory_mb));
+    }
     if config.store.base.is_none() {
         errors
             .other("BUNDLE_STORE_BASE is not set: expected http://host:port/bucket, s3://bucket or a folder");
     } else if let Err(error) = config.store().open() {
         errors.other(error.to_string());
+    }
+    if config.schedules.keeper == Some(ScheduleKeeper::Platform) && config.host.platform_base().is_none() {
+        errors.other("LONGSHORE_SCHEDULER=platform needs STORAGE_API_BASE_URL: the platform's address");
     }
     if let Err(error) = config.engine().pool_instances() {
         errors.other(error.to_string());
@@ -167,13 +164,57 @@ impl WorkerConfig {
     /// The engine and what one run may use.
     pub fn executor(&self) -> ExecutorConfig {
         ExecutorConfig {
-            host_calls: self.host_calls,
-            cpu_time: self.cpu_time.map(|t| t.get()).filter(|t| *t > Duration::ZERO),
-            log_bytes: self.log_bytes.as_usize(),
-            response_bytes: self.response_bytes.as_usize(),
+            maxima: WorkerMaxima {
+                memory_mb: self.memory_mb,
+                cpu_ms: self.cpu_time.map(|t| millis(t.get())).filter(|ms| *ms > 0),
+                host_calls: self.host_calls,
+                outbound_requests: self.outbound_requests,
+                log_bytes: self.log_bytes.bytes(),
+                log_lines: self.log_lines,
+                response_bytes: self.response_bytes.bytes(),
+            },
             guest_log: self.guest_log == GuestLog::Stdout,
             ..ExecutorConfig::new(self.engine())
         }
+    }
+
+    /// What capabilities stand on. Nothing is asked of NATS or a platform yet: their absence costs the calls that need them.
+    ///
+    /// # Errors
+    /// Something that is configured cannot be used.
+    pub async fn backends(
+        &self,
+        client: async_nats::Client,
+        link: Watcher,
+        metrics: HostMetrics,
+    ) -> Result<Backends, HostSetupError> {
+        let host = &self.host;
+        let upstream = Upstream::new()?;
+        let platform = host.platform(&upstream)?;
+        let storage = match (host.keeper(host.storage), &platform) {
+            (Keeper::Platform, Some(platform)) => longshore_storage::on_platform(platform.clone()),
+            _ => longshore_storage::on_jetstream(client.clone(), JetStreamSettings::default()).await?,
+        };
+        let standalone = || {
+            let config =
+                StandaloneConfig { min_interval: self.schedules.min_interval.get(), pool: self.pool.clone() };
+            Arc::new(NatsSchedules::new(client.clone(), link.clone(), config)) as Arc<dyn Schedules>
+        };
+        let schedules = match (self.schedules.keeper, &platform) {
+            (Some(ScheduleKeeper::Off), _) => None,
+            (Some(ScheduleKeeper::Nats), _) | (_, None) => Some(standalone()),
+            (_, Some(platform)) => Some(Arc::new(PlatformSchedules::new(platform.clone())) as _),
+        };
+        let ring = self.secrets.key_file.as_deref().map(KeyRing::load).transpose()?;
+        Ok(Backends {
+            egress: host.egress()?,
+            secrets: host.opener(ring)?,
+            storage: Some(storage),
+            schedules,
+            ui_proxy: host.proxy(&upstream)?,
+            platform,
+            metrics,
+        })
     }
 
     /// Admission.
