@@ -117,6 +117,15 @@ impl Encoding {
         }
     }
 
+    /// Whether a byte may begin an escape.
+    fn begins(self, byte: u8) -> bool {
+        match self {
+            Self::Json => byte == b'\\',
+            Self::Percent => byte == b'%',
+            Self::Form => matches!(byte, b'%' | b'+'),
+        }
+    }
+
     fn unit(self, text: &[u8], at: usize, cut: bool) -> Option<Unit> {
         let byte = *text.get(at)?;
         let after = text.get(at + 1..).unwrap_or_default();
@@ -137,11 +146,16 @@ impl Encoding {
     pub(super) fn decode(self, text: &[u8], cut: bool) -> Zeroizing<Vec<u8>> {
         let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
         let mut at = 0;
-        while let Some(unit) = self.unit(text, at, cut) {
+        loop {
+            // Most of a text is no escape, and is copied as it is.
+            let rest = text.get(at..).unwrap_or_default();
+            let plain = rest.iter().position(|byte| self.begins(*byte)).unwrap_or(rest.len());
+            decoded.extend_from_slice(rest.get(..plain).unwrap_or_default());
+            at += plain;
+            let Some(unit) = self.unit(text, at, cut) else { return decoded };
             decoded.extend_from_slice(unit.bytes.get(..unit.len).unwrap_or_default());
             at += unit.taken;
         }
-        decoded
     }
 
     /// Where `spans` of the decoded text, sorted and apart, are in the encoded one. It is walked a second time rather
