@@ -169,3 +169,51 @@ impl CacheMetrics {
         }
     }
 }
+
+/// Counters of outbound requests, copied once a second.
+#[derive(Clone)]
+pub struct EgressMetrics {
+    open: Gauge,
+    opened: Gauge,
+    reused: Gauge,
+    refused: Family<ReasonLabels, Gauge>,
+}
+
+impl EgressMetrics {
+    /// Registers all of them.
+    pub fn register(m: &Metrics) -> Self {
+        let gauge = |name: &str, help: &str| m.register(name, help, Gauge::default());
+        Self {
+            open: gauge(
+                "worker_egress_connections",
+                "Connections to hosts that guests chose, idle ones included",
+            ),
+            opened: gauge("worker_egress_opened", "Such connections made, since the start"),
+            reused: gauge(
+                "worker_egress_reused",
+                "Outbound requests on a connection of an earlier one, since the start",
+            ),
+            refused: m.register(
+                "worker_egress_refused",
+                "Outbound requests refused, by reason, since the start",
+                Family::default(),
+            ),
+        }
+    }
+
+    /// Copies for ever.
+    pub async fn follow(self, backends: std::sync::Arc<crate::host::backends::Backends>) {
+        let mut every = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            every.tick().await;
+            let value = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            let stats = backends.egress.stats();
+            self.open.set(value(stats.open));
+            self.opened.set(value(stats.opened));
+            self.reused.set(value(stats.reused));
+            for (refusal, count) in stats.refused {
+                self.refused.get_or_create(&ReasonLabels { reason: refusal.as_str() }).set(value(count));
+            }
+        }
+    }
+}

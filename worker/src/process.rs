@@ -26,7 +26,7 @@ use crate::debug::{DebugMetrics, Publisher};
 use crate::execute::Executor;
 use crate::health;
 use crate::host::backends::HostMetrics;
-use crate::metrics::{CacheMetrics, WorkerMetrics};
+use crate::metrics::{CacheMetrics, EgressMetrics, WorkerMetrics};
 
 /// How long the last debug events may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -108,12 +108,14 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let connecting = network.spawn(async move { nats::connect("worker", &nats_config, options).await });
     let (client, link) = connecting.await??;
     let backends = config.backends(client.clone(), link.clone(), HostMetrics::register(&metrics)).await?;
+    let backends = Arc::new(backends);
     let egress = backends.egress.mode();
+    tasks.spawn_background("egress-metrics", EgressMetrics::register(&metrics).follow(Arc::clone(&backends)));
     let executor = Arc::new(Executor::new(
         config.executor(),
         Arc::clone(&cache) as _,
         Arc::new(publisher.clone()),
-        Arc::new(backends),
+        backends,
     )?);
     let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
     let closed = CancellationToken::new();

@@ -40,6 +40,7 @@ impl RunScope {
 
 impl RunState {
     /// `user.get-user` of a component with an older record (`compat`), which takes its fields out of this one.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "a future that holds the state shared is not `Send`")]
     pub(super) async fn older_user(&mut self) -> wasmtime::Result<Result<UserDataV2, UserError>> {
         host_call!(self, "user.get-user", UserRead, args: {}, denied: Err(UserError::NotAllowed), |run| {
             run.caller_in_full()

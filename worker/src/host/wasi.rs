@@ -98,7 +98,7 @@ pub(super) struct ConfigStore(OnceCell<WasiConfigVariables>);
 
 impl ConfigStore {
     /// The install's configuration, every name of it.
-    pub(super) fn view(&mut self, run: &Run) -> WasiConfig<'_> {
+    pub(super) fn view(&self, run: &Run) -> WasiConfig<'_> {
         let config = &run.context.config;
         WasiConfig::from(
             self.0.get_or_init(|| config.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()),
