@@ -92,6 +92,16 @@ impl Nats {
         self.process = None;
     }
 
+    /// Stops it in its tracks, as a machine that swaps or a disk that hangs does: connections stay, nothing answers.
+    pub fn pause(&mut self) {
+        self.process.as_mut().unwrap().signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.process.as_mut().unwrap().signal(rustix::process::Signal::CONT);
+    }
+
     /// Starts it again on the same port and waits until it answers.
     pub async fn start_again(&mut self) {
         // A connection of anybody on this machine may hold the port for a moment.

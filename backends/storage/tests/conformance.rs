@@ -1,5 +1,11 @@
 //! What every backend must do, run on each of them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod support;
 
 use support::Install;

@@ -1,12 +1,15 @@
 //! What only the bucket in NATS has: quotas under writers in several processes, records that are lost, a server that goes
 //! away, rights.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use longshore_storage::{
     BucketSettings, JetStreamSettings, PutEntry, QuotaKind, Quotas, Storage, StorageCase, StorageError,
@@ -240,6 +243,35 @@ async fn while_nats_is_away_operations_fail_at_once_and_then_all_is_as_before() 
     })
     .await;
     // Nothing that failed has been kept and sent.
+    assert_eq!(install.get("n", "k").await.unwrap(), written);
+    install.put("n", "k", "again", written.revision).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_costs_an_operation_its_time_and_no_more() {
+    let timeout = Duration::from_millis(300);
+    let mut backend = JetStream::with(JetStreamSettings { timeout, ..JetStreamSettings::default() }).await;
+    let storage = backend.storage.clone();
+    let install = Install::new(&storage);
+    let written = install.put("n", "k", "v", None).await.unwrap();
+    backend.nats.pause();
+    let failed = join_all([
+        async { install.put("n", "k", "late", None).await.map(|_| ()) }.boxed(),
+        async { install.get("n", "k").await.map(|_| ()) }.boxed(),
+        async { install.list("n", None).await.map(|_| ()) }.boxed(),
+        async { install.delete("n", "k").await }.boxed(),
+    ])
+    .await;
+    for failed in failed {
+        let Err(StorageError::Unavailable(cause)) = failed else { panic!("{failed:?}") };
+        assert_eq!(cause.to_string(), "NATS has not answered within 300 ms");
+    }
+    backend.nats.resume();
+    wait::until("the storage", wait::LIMIT, async || {
+        install.get("n", "k").await.map_err(|error| error.to_string())
+    })
+    .await;
+    // They were waiting for what to expect, so nothing of them was sent.
     assert_eq!(install.get("n", "k").await.unwrap(), written);
     install.put("n", "k", "again", written.revision).await.unwrap();
 }

@@ -28,7 +28,8 @@ pub struct JetStreamSettings {
     pub quotas: Quotas,
     /// The bucket itself.
     pub bucket: BucketSettings,
-    /// How long an entry lives that was written without a life of its own. `None`: for ever.
+    /// How long an entry lives that was written without a life of its own, 1 s at least (the server's
+    /// limit). `None`: for ever.
     pub default_ttl: Option<Duration>,
     /// How long one operation may take in all, 5 s unless configured.
     pub timeout: Duration,
