@@ -31,6 +31,7 @@ const STUCK: Duration = Duration::from_millis(500);
 
 /// What a task reports.
 enum Report {
+    Prepared(Result<(), KvError>),
     LeaseRead(Result<Option<(Stored, u64)>, KvError>),
     LeaseWritten { sent_ms: u64, result: Result<Written, KvError> },
     Watching(Result<Watch, KvError>),
@@ -49,6 +50,7 @@ pub(super) struct Driver<R, O> {
     lease: Lease,
     lease_at: Instant,
     lease_busy: bool,
+    prepared: bool,
     firing: Firing,
     /// What claims gave, until it runs.
     records: HashMap<String, Record>,
@@ -76,14 +78,15 @@ impl<R: Runner, O: Observer> Driver<R, O> {
         observer.leads(false);
         Self {
             started: now,
-            store: Arc::new(ScheduleStore::new(client.clone(), link.clone())),
-            leases: Arc::new(Bucket::new(LEASES, client, link.clone())),
+            store: Arc::new(ScheduleStore::making(client.clone(), link.clone())),
+            leases: Arc::new(Bucket::new(LEASES, client, link.clone(), true)),
             link,
             runner: Arc::new(runner),
             observer,
             lease: Lease::new(config.name.clone()),
             lease_at: now,
             lease_busy: false,
+            prepared: false,
             firing: Firing::new(config.name, config.max_runs),
             records: HashMap::new(),
             watch: None,
@@ -209,6 +212,12 @@ impl<R: Runner, O: Observer> Driver<R, O> {
         }
         self.lease_busy = true;
         self.lease_at = Instant::now() + Duration::from_millis(lease::TURN_MS);
+        if !self.prepared {
+            // Every gateway sees to it that there is a bucket for the workers, whoever fires.
+            let store = Arc::clone(&self.store);
+            self.tasks.spawn(async move { Report::Prepared(store.prepare().await) });
+            return;
+        }
         match self.lease.wants(now.mono_ms) {
             Some(revision) => self.write_lease(self.lease.value(), revision),
             None => {
@@ -325,6 +334,13 @@ impl<R: Runner, O: Observer> Driver<R, O> {
             Err(error) => return tracing::error!(%error, "a task of the scheduler failed"),
         };
         match report {
+            Report::Prepared(result) => {
+                self.lease_busy = false;
+                if self.healed(result).is_some() {
+                    self.prepared = true;
+                    self.lease_at = Instant::now();
+                }
+            }
             Report::LeaseRead(result) => {
                 self.lease_busy = false;
                 if let Some(found) = self.healed(result) {

@@ -40,7 +40,7 @@ pub struct NatsSchedules {
 
 impl NatsSchedules {
     /// A backend on this connection. The client must make its inboxes where its user may listen
-    /// ([`longshore_service::nats::Options::inbox_prefix`]). The bucket is opened, or made, when it is first needed.
+    /// ([`longshore_service::nats::Options::inbox_prefix`]). The bucket is opened when it is first needed; gateways make it.
     pub fn new(client: async_nats::Client, link: Watcher, config: StandaloneConfig) -> Self {
         Self { store: ScheduleStore::new(client, link), config }
     }
@@ -81,8 +81,11 @@ fn not_found() -> WriteError {
     WriteError::new("schedule not found")
 }
 
-/// What later runs need of the run that makes or changes a schedule.
-fn snapshot(run: &Run) -> Run {
+/// What later runs need of the run that makes or changes a schedule. Its secrets are kept as they came, so only sealed ones are.
+fn snapshot(run: &Run) -> Result<Run, WriteError> {
+    if run.secret_envelope.as_ref().is_some_and(longshore_secrets::is_plain) {
+        return Err(WriteError::new("the call's secrets are not sealed, and are not kept in the clear"));
+    }
     let mut run = run.clone();
     run.context.request_id = None;
     run.context.trigger = None;
@@ -94,7 +97,7 @@ fn snapshot(run: &Run) -> Run {
         authority: None,
     };
     run.user = None;
-    run
+    Ok(run)
 }
 
 fn checked_size(record: &Record) -> Result<(), WriteError> {
@@ -154,7 +157,7 @@ impl Schedules for NatsSchedules {
             running: None,
             last: None,
             pool: self.config.pool.clone(),
-            run: snapshot(scope.run),
+            run: snapshot(scope.run)?,
         };
         checked_size(&record)?;
         self.add(&install, &record).await?;
@@ -233,6 +236,6 @@ fn changed(
         record.next_ms = record.next_after(now);
     }
     record.pool = config.pool.clone();
-    record.run = snapshot(scope.run);
+    record.run = snapshot(scope.run)?;
     Ok(record)
 }

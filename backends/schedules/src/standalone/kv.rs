@@ -1,16 +1,17 @@
-//! The buckets: opened when first needed, every operation bounded in time and never queued for a connection that is
+//! The buckets: made by gateways, opened when first needed, every operation bounded in time and never queued for a connection that is
 //! away, where it would be carried out at some later moment.
 
 use std::future::Future;
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::kv::{self, Operation, Store, UpdateErrorKind, Watch};
-use async_nats::jetstream::stream::StorageType;
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::kv::{Store, UpdateErrorKind, Watch};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{self, DiscardPolicy, LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{HeaderMap, header};
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use longshore_service::nats::Watcher;
 use tokio::sync::Mutex;
 
@@ -77,11 +78,40 @@ fn failed(error: impl Into<BoxError>) -> KvError {
     KvError::Failed(error.into())
 }
 
+/// The header that tells a removal from a value.
+const KV_OPERATION: &str = "KV-Operation";
+
+/// A bucket's stream. As the client makes it, but for direct gets (see [`Bucket::get`]) and the marks of removals, which the
+/// writer gives their time. Replicas and the like are an operator's, who may make the bucket before.
+fn stream_of(bucket: &str) -> stream::Config {
+    stream::Config {
+        name: format!("KV_{bucket}"),
+        description: Some("Longshore".to_owned()),
+        subjects: vec![format!("$KV.{bucket}.>")],
+        max_messages_per_subject: 1,
+        max_message_size: MAX_RECORD_BYTES,
+        storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: false,
+        allow_message_ttl: true,
+        num_replicas: 1,
+        ..stream::Config::default()
+    }
+}
+
+/// Whether the stream is there already, in another shape.
+fn is_another(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
 /// One bucket.
 pub(crate) struct Bucket {
     name: &'static str,
     context: Context,
     link: Watcher,
+    makes: bool,
     store: Mutex<Option<Store>>,
 }
 
@@ -94,8 +124,8 @@ pub(crate) enum Written {
 }
 
 impl Bucket {
-    pub(crate) fn new(name: &'static str, client: async_nats::Client, link: Watcher) -> Self {
-        Self { name, context: jetstream::new(client), link, store: Mutex::new(None) }
+    pub(crate) fn new(name: &'static str, client: async_nats::Client, link: Watcher, makes: bool) -> Self {
+        Self { name, context: jetstream::new(client), link, makes, store: Mutex::new(None) }
     }
 
     /// Runs one operation on the opened bucket.
@@ -115,22 +145,17 @@ impl Bucket {
         if let Some(store) = &*opened {
             return Ok(store.clone());
         }
-        let store = match self.context.get_key_value(self.name).await {
-            Ok(store) => store,
-            Err(_) => self
-                .context
-                .create_key_value(kv::Config {
-                    bucket: self.name.to_owned(),
-                    description: "Longshore".to_owned(),
-                    history: 1,
-                    max_value_size: MAX_RECORD_BYTES,
-                    storage: StorageType::File,
-                    limit_markers: Some(DELETION_MARK),
-                    ..kv::Config::default()
-                })
-                .await
-                .map_err(|error| KvError::Open { bucket: self.name, source: error.into() })?,
-        };
+        let name = self.name;
+        let refused = |error: BoxError| KvError::Open { bucket: name, source: error };
+        if self.makes {
+            // Does nothing where there is one of this name and shape.
+            match self.context.create_stream(stream_of(name)).await {
+                Ok(_) => {}
+                Err(error) if is_another(&error) => {}
+                Err(error) => return Err(refused(error.into())),
+            }
+        }
+        let store = self.context.get_key_value(name).await.map_err(|error| refused(error.into()))?;
         Ok(opened.insert(store).clone())
     }
 
@@ -139,15 +164,28 @@ impl Bucket {
         *self.store.lock().await = None;
     }
 
-    /// The value, `None` where only the mark of a deletion is left, and the revision.
+    /// The value, `None` where only the mark of a deletion is left, and the revision. Asked of the stream's leader, and not by a
+    /// direct get, whose answer the server sends to any subject that the asker names, `exec.>` included: no worker has that right.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<(Option<Bytes>, u64)>, KvError> {
-        let entry = self.with(|store| async move { store.entry(key).await.map_err(failed) }).await;
-        if entry.is_err() {
+        let read = |store: Store| async move {
+            let subject = format!("{}{key}", store.prefix);
+            match store.stream.get_last_raw_message_by_subject(&subject).await {
+                Ok(message) => Ok(Some(message)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(failed(error)),
+            }
+        };
+        let message = self.with(read).await;
+        if message.is_err() {
             self.reopen().await;
         }
-        let value =
-            |entry: kv::Entry| ((entry.operation == Operation::Put).then_some(entry.value), entry.revision);
-        Ok(entry?.map(value))
+        let value = |message: StreamMessage| {
+            let marks = [KV_OPERATION, header::NATS_MARKER_REASON.as_ref()];
+            let removed =
+                marks.iter().any(|mark| message.headers.get(*mark).is_some_and(|op| op.as_str() != "PUT"));
+            ((!removed).then_some(message.payload), message.sequence)
+        };
+        Ok(message?.map(value))
     }
 
     /// Writes if the key is at this revision; 0 for a key that has never been.
@@ -165,7 +203,7 @@ impl Bucket {
     /// Removes a key that is at this revision, leaving a mark that goes away by itself.
     async fn remove(&self, key: &str, revision: u64) -> Result<Written, KvError> {
         let mut headers = HeaderMap::new();
-        headers.insert("KV-Operation", "PURGE");
+        headers.insert(KV_OPERATION, "PURGE");
         headers.insert(header::NATS_ROLLUP, "sub");
         headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
         headers.insert(header::NATS_MESSAGE_TTL, DELETION_MARK.as_secs().to_string());
@@ -246,7 +284,18 @@ pub(crate) enum Ending {
 impl ScheduleStore {
     /// A store on this connection, whose client must make its inboxes where its user may listen. Nothing is opened yet.
     pub fn new(client: async_nats::Client, link: Watcher) -> Self {
-        Self(Bucket::new(SCHEDULES, client, link))
+        Self(Bucket::new(SCHEDULES, client, link, false))
+    }
+
+    /// As [`Self::new`], and the bucket is made where there is none: by gateways. A worker has no right to, since whoever makes a stream
+    /// says where the server copies what arrives in it.
+    pub fn making(client: async_nats::Client, link: Watcher) -> Self {
+        Self(Bucket::new(SCHEDULES, client, link, true))
+    }
+
+    /// Opens the bucket, or makes it.
+    pub(crate) async fn prepare(&self) -> Result<(), KvError> {
+        self.0.with(|_| async { Ok(()) }).await
     }
 
     pub(crate) async fn read(&self, key: &str) -> Result<Option<(Record, u64)>, KvError> {
@@ -261,7 +310,7 @@ impl ScheduleStore {
         let keys = self.0.keys(filter).await?;
         let mut found = Vec::new();
         // Far more keys than schedules means marks of deletions, which cost a question each.
-        let mut reads = stream::iter(keys.into_iter().map(|key| async move {
+        let mut reads = futures::stream::iter(keys.into_iter().map(|key| async move {
             let read = self.read(&key).await;
             (key, read)
         }))
