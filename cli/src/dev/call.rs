@@ -65,6 +65,8 @@ impl Call {
                 content_hash: to.hash.to_string(),
                 version_id: Some(to.version.clone()),
                 config: BTreeMap::new(),
+                trigger: serde_json::Value::Null,
+                schedule_id: serde_json::Value::Null,
             },
             http: ExecuteHttp { method: "GET".into(), path: "/hello".into(), ..ExecuteHttp::default() },
             providers: to.capabilities.clone(),
@@ -146,7 +148,8 @@ impl Answer {
     fn read(envelope: ExecuteResponse, took: Duration) -> anyhow::Result<Self> {
         let body = envelope.body_b64.unwrap_or_default();
         let body = BASE64.decode(body).context("the answer's body is no base64")?;
-        let execution = envelope.headers.get("x-longshore-execution-id").and_then(|id| id.one()).map(str::to_owned);
+        let execution =
+            envelope.headers.get("x-longshore-execution-id").and_then(|id| id.one()).map(str::to_owned);
         Ok(Self {
             status: envelope.status,
             body: String::from_utf8_lossy(&body).into_owned(),

@@ -36,6 +36,12 @@ impl Inherited {
         )
     }
 
+    /// These variables alone.
+    #[cfg(test)]
+    pub(super) fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect())
+    }
+
     /// A variable that is set and not empty.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
@@ -103,7 +109,7 @@ mod tests {
     }
 
     fn inherited(pairs: &[(&str, &str)]) -> Inherited {
-        Inherited(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect())
+        Inherited::of(pairs)
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use gateway_shim::config::ShimConfig;
 use http::StatusCode;
+use longshore_secrets::KeyRing;
 use longshore_service::config::Settings as _;
 use longshore_worker::config::WorkerConfig;
 
@@ -13,6 +15,7 @@ use super::environment::Inherited;
 use super::http_client::HttpClient;
 use super::nats::Nats;
 use super::paths::DataDir;
+use super::platform::Platform;
 use super::programs::Programs;
 use super::s3::{ACCESS_KEY, SECRET_KEY};
 use super::{ports, ui::Ui};
@@ -23,6 +26,9 @@ pub(super) const STREAM_PREFIX: &str = "ext:debug";
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// A worker prepares its engine, and a shim listens for workers for 3 s before it is ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// The key that seals secrets between shim and workers, in the data folder: kept, because sealed secrets are too.
+const KEY_FILE: &str = "secrets.key";
 
 /// What all of them are told.
 pub(super) struct Place<'a> {
@@ -36,6 +42,8 @@ pub(super) struct Place<'a> {
     pub(super) data: &'a DataDir,
     /// The user's variables.
     pub(super) inherited: &'a Inherited,
+    /// What stands for the platform.
+    pub(super) platform: &'a Platform,
 }
 
 /// A process of ours: how it is started and where it says that it is ready.
@@ -46,6 +54,14 @@ pub(super) struct Member {
 }
 
 impl Place<'_> {
+    /// Makes the key that seals secrets, unless an earlier session has.
+    pub(super) fn make_key(&self) -> anyhow::Result<()> {
+        let path = self.data.path(KEY_FILE);
+        let made = KeyRing::load_or_create(&path);
+        made.with_context(|| format!("{} (without it, `longshore dev` makes a new one)", path.display()))?;
+        Ok(())
+    }
+
     fn common(&self, user: &str, password: &str) -> Vec<(&'static str, String)> {
         let mut decided = vec![
             ("NATS_URL", format!("nats://127.0.0.1:{}", self.nats.port)),
@@ -55,6 +71,7 @@ impl Place<'_> {
             ("S3_ACCESS_KEY", ACCESS_KEY.to_owned()),
             ("S3_SECRET_KEY", SECRET_KEY.to_owned()),
             ("EXT_CACHE_ROOT", self.data.path("cache").display().to_string()),
+            ("LONGSHORE_SECRETS_KEY_FILE", self.data.path(KEY_FILE).display().to_string()),
             ("RUNNER_DEBUG_REDIS_URL", format!("redis://127.0.0.1:{}", self.redis_port)),
             ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
             ("LONGSHORE_SHUTDOWN_GRACE", GRACE.as_secs().to_string()),
@@ -71,6 +88,7 @@ impl Place<'_> {
         let admin = format!("127.0.0.1:{}", ports::any().await?);
         let mut decided = self.common("worker", &self.nats.worker_password);
         decided.push(("WORKER_HTTP_ADDR", admin.clone()));
+        decided.extend_from_slice(self.platform.settings());
         for (name, default) in [("LONGSHORE_DEBUG_FIREHOSE", "true"), ("LONGSHORE_GUEST_LOG", "stdout")] {
             if self.inherited.text(name).is_none() {
                 decided.push((name, default.to_owned()));

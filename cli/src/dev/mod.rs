@@ -14,6 +14,7 @@ mod logs;
 mod nats;
 mod options;
 mod paths;
+mod platform;
 mod ports;
 mod programs;
 mod redis;

