@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use gateway_shim::dispatch::DispatchMetrics;
 use gateway_shim::dispatch::machine::MachineConfig;
 use gateway_shim::http::HttpMetrics;
+use gateway_shim::schedules::ScheduleMetrics;
 use longshore_bundle::ArchiveLimits;
 use longshore_proto::limits;
 use longshore_service::lifecycle::Tasks;
@@ -51,6 +52,7 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     }
     DispatchMetrics::register(&shim);
     HttpMetrics::register(&shim);
+    ScheduleMetrics::register(&shim);
     WorkerMetrics::register(&worker);
     CacheMetrics::register(&worker);
     DebugMetrics::register(&worker);

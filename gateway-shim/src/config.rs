@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use longshore_bundle::StoreConfig;
 use longshore_proto::PoolName;
 use longshore_service::config::{
-    ByteSize, ConfigErrors, LifecycleConfig, NatsConfig, Secret, SecretsConfig, StoreSettings,
-    TelemetryConfig,
+    ByteSize, ConfigErrors, LifecycleConfig, NatsConfig, ScheduleKeeper, ScheduleSettings, Secret,
+    SecretsConfig, StoreSettings, TelemetryConfig,
 };
 use url::Url;
 
@@ -40,6 +40,10 @@ longshore_service::settings! {
         pub registry: RegistrySettings;
         /// Secrets on their way to a worker.
         pub secrets: SecretsConfig;
+        /// Schedules.
+        pub schedules: ScheduleSettings;
+        /// Their firing.
+        pub firing: FiringSettings;
         /// UI assets.
         pub assets: AssetSettings;
         /// The bundle store.
@@ -62,6 +66,14 @@ longshore_service::settings! {
         pub base_url: Option<Url>, env "REGISTRY_BASE_URL", aliases ["RUNNER_REGISTRY_BASE_URL"];
         /// What the platform expects as `x-api-key`. Needed with `platform`.
         pub auth_key: Option<Secret>, env "ALGA_AUTH_KEY", aliases ["RUNNER_ALGA_AUTH_KEY"], file "ALGA_AUTH_KEY_FILE" = "/vault/secrets/alga_auth_key";
+    }
+}
+
+longshore_service::settings! {
+    /// How schedules are fired, by the one gateway of all that holds the lease. A run's time is the timeout of the call that made the schedule.
+    pub struct FiringSettings, group "Firing of schedules" {
+        /// Scheduled runs at a time; what else is due waits, tenant by tenant.
+        pub runs: NonZeroUsize = "8", env "LONGSHORE_SCHEDULE_RUNS";
     }
 }
 
@@ -111,6 +123,14 @@ impl ShimConfig {
         })
     }
 
+    /// Scheduled runs at a time, if this gateway takes part in their firing: the platform fires its own.
+    pub fn max_scheduled_runs(&self) -> Option<usize> {
+        match self.schedules.keeper.unwrap_or(ScheduleKeeper::Nats) {
+            ScheduleKeeper::Nats => Some(self.firing.runs.get()),
+            ScheduleKeeper::Platform | ScheduleKeeper::Off => None,
+        }
+    }
+
     /// The dispatcher.
     pub fn machine(&self) -> MachineConfig {
         MachineConfig {
@@ -144,6 +164,16 @@ mod tests {
     fn the_platform_backend_names_all_that_it_misses() {
         let error = load(&[("LONGSHORE_REGISTRY", "platform")]).unwrap_err();
         assert!(error.contains("REGISTRY_BASE_URL") && error.contains("ALGA_AUTH_KEY"), "{error}");
+    }
+
+    #[test]
+    fn schedules_are_fired_here_only_when_they_are_kept_in_nats() {
+        let runs = |pairs: &[(&str, &str)]| load(pairs).unwrap().max_scheduled_runs();
+        assert_eq!(runs(&[]), Some(8));
+        assert_eq!(runs(&[("LONGSHORE_SCHEDULER", "nats"), ("LONGSHORE_SCHEDULE_RUNS", "2")]), Some(2));
+        assert_eq!(runs(&[("LONGSHORE_SCHEDULER", "platform")]), None);
+        assert_eq!(runs(&[("LONGSHORE_SCHEDULER", "off")]), None);
+        assert!(load(&[("LONGSHORE_SCHEDULE_RUNS", "0")]).is_err());
     }
 
     #[test]

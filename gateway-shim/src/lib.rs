@@ -4,3 +4,4 @@ pub mod config;
 pub mod dispatch;
 pub mod http;
 pub mod process;
+pub mod schedules;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ShimConfig;
 use crate::dispatch::{self, DispatchMetrics, Dispatcher, Subscriptions};
 use crate::http::{App, HttpMetrics, Probe, Sealer, Server, health, router};
+use crate::schedules::{self, ScheduleMetrics};
 
 impl Process for ShimConfig {
     const ROLE: &'static str = "gateway-shim";
@@ -61,8 +62,8 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
     let ring = config.secrets.key_file.as_deref().map(keys).transpose()?;
     let key = ring.as_ref().map_or("none", KeyRing::sealing_id).to_owned();
 
-    let options =
-        nats::Options { metrics: Some(NatsMetrics::register(&metrics)), ..nats::Options::default() };
+    let nats_metrics = NatsMetrics::register(&metrics);
+    let options = nats::Options { metrics: Some(nats_metrics.clone()), ..nats::Options::default() };
     let (client, link) = nats::connect("shim", &config.nats, options).await?;
     let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
     let closed = CancellationToken::new();
@@ -84,6 +85,15 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
         know_the_fleet(dispatcher.clone(), readiness.condition("fleet")),
     );
 
+    let schedule_metrics = ScheduleMetrics::register(&metrics);
+    let fired = match config.max_scheduled_runs() {
+        Some(runs) => {
+            let metrics = (nats_metrics, schedule_metrics);
+            Some(schedules::start(&config.nats, runs, dispatcher.clone(), metrics, &tasks).await?)
+        }
+        None => None,
+    };
+
     let http_metrics = HttpMetrics::register(&metrics);
     let dispatch = Arc::new(dispatcher.clone());
     let app = App::new(Arc::clone(&dispatch), config.http.clone(), http_metrics.clone(), Sealer::new(ring));
@@ -99,6 +109,10 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
     });
     tasks.spawn_essential("http", async move {
         server.run(listener, drain, force).await;
+        // Scheduled runs are calls of this gateway's as well.
+        if let Some(fired) = fired {
+            fired.cancelled().await;
+        }
         dispatcher.finish().await;
         // The last acknowledgements are with the client: one more turn of the outbox.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
