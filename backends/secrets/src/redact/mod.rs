@@ -2,7 +2,7 @@
 //!
 //! Found are: the value itself; its base64, standard and URL-safe, padded or not, also inside the base64 of a longer
 //! text; its hex, all lower or all upper case; and each of these percent-encoded, form-encoded or JSON-escaped, in any
-//! mixture and case, twice over too. Not found are values of fewer than [`MIN_BYTES`] bytes (removing every `a` would
+//! mixture and case, twice over too; of a value of several lines, each line of [`MIN_LINE_BYTES`] bytes as well. Not found are values of fewer than [`MIN_BYTES`] bytes (removing every `a` would
 //! leave nothing to read) and what a guest encodes in a way of its own: this keeps secrets out of outputs by mistake,
 //! not by intent; an extension that shall not leak a value gets a handle instead.
 //!
@@ -26,6 +26,11 @@ use forms::Form;
 pub const REDACTED: &str = "[redacted]";
 /// Bytes of the shortest value that is searched for.
 pub const MIN_BYTES: usize = 4;
+/// Bytes of the shortest line of a value of several lines that is searched for on its own: what a guest prints arrives
+/// line by line, and a private key in PEM is never seen whole.
+pub const MIN_LINE_BYTES: usize = 8;
+/// Lines of all values that are searched for on their own: some twenty private keys.
+const MAX_LINES: usize = 1024;
 /// Bytes of each form that the automaton knows; a match is then compared with the whole form. Whole forms would take
 /// 100 MB for the largest envelope, and the automaton cannot be wiped: it holds no more of a value than this.
 pub const WINDOW: usize = 16;
@@ -69,10 +74,16 @@ impl Redactor {
     pub fn new<'v>(values: impl IntoIterator<Item = &'v str>) -> Self {
         let mut forms = Vec::new();
         let mut spaces = false;
-        for value in values {
-            if value.len() >= MIN_BYTES {
-                spaces |= value.contains(' ');
-                Form::add_all(value.as_bytes(), &mut forms);
+        let mut lines = MAX_LINES;
+        for value in values.into_iter().filter(|value| value.len() >= MIN_BYTES) {
+            spaces |= value.contains(' ');
+            Form::add_all(value.as_bytes(), &mut forms);
+            if value.contains('\n') {
+                let long = value.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES);
+                for line in long.take(lines) {
+                    lines -= 1;
+                    Form::add_all(line.as_bytes(), &mut forms);
+                }
             }
         }
         if forms.is_empty() {

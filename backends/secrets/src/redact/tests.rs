@@ -158,6 +158,17 @@ fn secrets_that_overlap_go_as_one() {
 }
 
 #[test]
+fn a_value_of_several_lines_goes_line_by_line_too() {
+    let value = "-----BEGIN PRIVATE KEY-----\r\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\nab==\n-----END PRIVATE KEY-----\n";
+    let redactor = Redactor::new([value]);
+    assert_eq!(redactor.redact(&format!("<{value}>")), "<[redacted]>");
+    assert_eq!(redactor.redact("x hkiG9w0BAQEFAASC"), "x [redacted]");
+    assert_eq!(redactor.redact("ab=="), "ab==", "too short on its own");
+    let many: String = (0..20_000).map(|n| format!("line {n:08}\n")).collect();
+    assert!(Redactor::new([many.as_str()]).memory() < 4 << 20);
+}
+
+#[test]
 fn what_only_begins_like_a_secret_stays() {
     let header = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
     let redactor = Redactor::new([format!("{header}.secret").as_str()]);
