@@ -15,28 +15,31 @@
 //!
 //! # The bucket
 //! One stream, `KV_longshore-storage`, file storage, history 1, full means that new entries are refused. It is made by
-//! the first process that needs it. An entry lies at
+//! the first process that needs it, NATS 2.12 or later. An entry lies at
 //! `$KV.longshore-storage.v.<tenant>.<install>.<namespace>.<key>`, what its install has at
 //! `$KV.longshore-storage.u.<tenant>.<install>`. Each part is one token: itself if it consists of `[A-Za-z0-9_-]`,
 //! otherwise `=` and its base64url. So no namespace, key or install id reaches into another's place, and the common case
 //! can be read in `nats kv ls longshore-storage`. To remove everything of an install: `nats stream purge
 //! KV_longshore-storage --subject '$KV.longshore-storage.*.<tenant>.<install>.>'`, and again without the `.>`.
 //!
-//! # Writes
-//! Every write is conditional on the sequence that was read before it, "write whatever is there" too (it reads and tries
-//! again, for at most the 5 s of an operation). Therefore a write that arrives late, after its caller was told that the
-//! storage does not answer, cannot undo a later one. It may still have happened: `internal` after a write means
-//! "unknown", as with any database.
+//! # Writes and quotas
+//! The install's record says what it has (namespaces, their keys and bytes, entries in blocks of [`BLOCK`] bytes) except
+//! for one entry, which it names; a write is a new record that names the entry, and then the entry, each on the condition
+//! that the record is still the one that its writer knows (`jetstream/usage.rs`). So the count is exact whoever crashes
+//! when, however many workers write; nothing is reserved and nothing drifts. A worker that dies in between costs the
+//! install's next writer up to two seconds.
 //!
-//! # Quotas
-//! The install's record (namespaces with their keys and bytes) and the entry are written in one atomic batch of
-//! JetStream (NATS 2.12), each conditional on its sequence: both or none, whatever crashes, however many workers write.
-//! There is nothing to give back and nothing that drifts. Two simpler ways were rejected: counting before each write is
-//! no limit under concurrency, and reserving before the write leaks on each crash. The price: 2.3 ms for such a write
-//! against 0.15 ms for a plain one (one server, file storage, two busy cores), and writers of one install take turns.
-//! So entries count in blocks of [`BLOCK`] bytes, and a write that replaces an entry of as many blocks is a plain one.
+//! Rejected: counting before each write (no limit under concurrency); reserving before the write and giving back after
+//! a failure (leaks on each crash); JetStream's atomic batches (NATS 2.12), which stage each batch in files of its own.
+//! Measured on two busy cores, one server, file storage: 2.3 to 15 ms for a batch of two, 72 to 430 a second for the
+//! whole fleet, and reads wait behind them. This way: 0.8 ms a write, 3,400 a second.
 //!
-//! Entries with a time to live leave without a batch; the record knows when (`jetstream/usage.rs`) and is at most a
+//! Because every write depends on what was read before it ("write whatever is there" too: it reads and tries again, for
+//! at most the 5 s of an operation), a write that arrives late, after its caller was told that the storage does not
+//! answer, cannot undo a later one. It may still have happened: `internal` after a write means "unknown", as with any
+//! database. Writers of one install take turns; those of different installs do not meet.
+//!
+//! Entries with a time to live leave without a record; the record knows when (`jetstream/usage.rs`) and is at most a
 //! sixth of their life late, on the safe side. If the record is missing, cannot be read, or is full and was last
 //! counted more than an hour ago (somebody may have removed entries by hand), the entries are counted anew; the write
 //! waits for it within its 5 s, the count goes on without it.
@@ -49,7 +52,8 @@
 //! around the value, which no receiver takes for a message. For the same reason nothing here uses a consumer: the right
 //! to make one is the right to have stored bytes delivered anywhere.
 //!
-//! A list asks for the subjects of the namespace (8 ms for 5,120) and then for the values of its page, 16 at a time.
+//! A list asks for the subjects of the namespace and then for the values of its page, 16 at a time: 7 ms for a page of a
+//! namespace with 300 keys, 16 ms with 5,111. Counting 5,411 entries anew takes 0.3 s.
 //!
 //! Acknowledged writes are on disk when JetStream syncs (every 2 minutes unless `sync_interval` says otherwise): a
 //! power failure of a single server may lose the last of them, entry and record together.

@@ -1,7 +1,12 @@
 //! What only the bucket in NATS has: quotas under writers in several processes, records that are lost, a server that goes
 //! away, rights.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod support;
 
@@ -97,7 +102,6 @@ async fn writers_in_several_processes_never_exceed_a_quota_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_installs_write_at_once() {
-    // More batches than the server holds open for one stream (50).
     let backend = JetStream::start().await;
     let install = Install::new(&backend.storage);
     let ids: Vec<String> = (0..100).map(|number| format!("install-{number}")).collect();
@@ -148,22 +152,71 @@ async fn a_record_that_is_full_is_believed_for_an_hour_and_then_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_half_without_its_second_changes_nothing() {
-    // A worker that dies between the two messages of a batch.
-    let backend = JetStream::start().await;
+async fn a_writer_that_dies_before_its_entry_is_counted_for_nothing_and_can_no_longer_write_it() {
+    let backend = JetStream::with(settings(SMALL)).await;
     let install = Install::new(&backend.storage);
     install.put("a", "k", "v", None).await.unwrap();
     let admin = backend.admin().await;
-    let before = admin.get_stream(STREAM).await.unwrap().cached_info().state.clone();
+    let record = serde_json::json!({
+        "version": 1,
+        "counted": u32::MAX,
+        "open": { "namespace": "a", "key": "dead" },
+        "namespaces": { "a": { "keys": 1, "bytes": 256 } },
+    });
+    let dead = admin.publish(RECORD, record.to_string().into()).await.unwrap().await.unwrap().sequence;
+    for number in 0..9 {
+        install.put("a", &format!("k{number}"), "v", None).await.unwrap();
+    }
+    assert_eq!(quota(install.put("a", "k9", "v", None).await), (QuotaKind::Keys, 10, 11));
+    // It was not dead after all, only slow.
     let mut headers = async_nats::HeaderMap::new();
-    headers.insert("Nats-Batch-Id", "half");
-    headers.insert("Nats-Batch-Sequence", "1");
-    backend.worker.client.publish_with_headers(RECORD, headers, "half".into()).await.unwrap();
-    backend.worker.client.flush().await.unwrap();
-    install.put("a", "k2", "v", None).await.unwrap();
-    let after = admin.get_stream(STREAM).await.unwrap().cached_info().state.clone();
-    assert_eq!(after.last_sequence, before.last_sequence + 2);
-    assert_eq!(install.keys("a").await, ["k", "k2"]);
+    headers.insert("Nats-Expected-Last-Subject-Sequence", dead.to_string());
+    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", RECORD);
+    let entry = "$KV.longshore-storage.v.tenant-1.install-1.a.dead";
+    let late = admin.publish_with_headers(entry, headers, "late".into()).await.unwrap().await;
+    assert!(late.unwrap_err().to_string().contains("last sequence"));
+    assert!(matches!(install.get("a", "dead").await, Err(StorageError::Missing)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_cut_off_anywhere_leave_a_count_that_is_exact() {
+    let quotas = Quotas { namespaces: 3, keys: 20, bytes: 1 << 20 };
+    let backend = JetStream::with(settings(quotas)).await;
+    let others = join_all((0..2).map(|_| backend.another(settings(quotas)))).await;
+    let storages: Vec<&Arc<dyn Storage>> = others.iter().chain([&backend.storage]).collect();
+    Install::new(&backend.storage).put("a", "k0", "v", None).await.unwrap();
+    let writer = async |number: u64| {
+        let install = Install::new(storages.iter().cycle().nth(number as usize).unwrap());
+        for round in 0..40_u64 {
+            // From before the first request until after the last.
+            let cut = Duration::from_micros((number * 7_919 + round * 104_729) % 3_000);
+            let key = format!("k{}", (number + round * 3) % 15);
+            let work = async {
+                if round % 3 == 2 {
+                    let _ = install.delete("a", &key).await;
+                } else {
+                    let _ = install.put("a", &key, vec![0; (round as usize) * 50], None).await;
+                }
+            };
+            let _ = tokio::time::timeout(cut, work).await;
+        }
+    };
+    join_all((0..6).map(writer)).await;
+    // Whoever comes next has the truth: what is there, and room for the rest.
+    let install = Install::new(&backend.storage);
+    let there = install.keys("a").await;
+    for number in there.len()..20 {
+        install.put("a", &format!("new-{number}"), "v", None).await.unwrap();
+    }
+    assert_eq!(quota(install.put("a", "one-more", "v", None).await), (QuotaKind::Keys, 20, 21));
+    for key in install.keys("a").await {
+        install.delete("a", &key).await.unwrap();
+    }
+    install.put("b", "k", vec![0; 65_000], None).await.unwrap();
+    let record = backend.admin().await.get_stream(STREAM).await.unwrap();
+    let record = record.get_last_raw_message_by_subject(RECORD).await.unwrap().payload;
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["namespaces"], serde_json::json!({}), "everything but the entry just written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,4 @@
-//! The bucket's stream and the four requests that are made of it: read one subject, list subjects, write one message,
-//! write an entry and its install's record at once.
+//! The bucket's stream and the three requests that are made of it: read one subject, list subjects, write one message.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use super::keys::{STREAM, SUBJECTS};
 /// Of the bucket's configuration, in its description: raised when a field that this code relies on changes.
 const SETTINGS_VERSION: u32 = 1;
 /// How long the mark of a removed entry stays. Nobody watches the bucket, so nobody needs to see it: the mark is there
-/// because removing is a write, and a write can be one with the record's. The server's shortest is 1 s.
+/// because removing is a write, and only a write can depend on the record. The server's shortest is 1 s.
 const MARK: &str = "5s";
 /// The header with the end of the interval in which an entry runs out (`usage.rs`).
 const UNTIL: &str = "Longshore-Until";
@@ -72,9 +71,6 @@ pub enum BucketError {
     /// A write got no answer.
     #[error("a write has not been answered")]
     Send(#[source] async_nats::RequestError),
-    /// The first half of a write could not be sent.
-    #[error("a write cannot be sent")]
-    Publish(#[source] async_nats::PublishError),
     /// The server refused a write.
     #[error("NATS refused a write: {description} ({code})")]
     Refused {
@@ -104,9 +100,11 @@ pub(super) struct Stored {
     pub(super) until: Option<u64>,
     /// False for the mark of a removed entry.
     pub(super) live: bool,
+    /// When it was written, by the server's clock: seconds since 1970.
+    pub(super) written: i64,
 }
 
-/// A message to be written, if the last one of its subject has the sequence `expected` (0: there is none).
+/// A message to be written if the last one of a subject has the sequence `expected` (0: there is none).
 pub(super) struct Write {
     subject: String,
     expected: u64,
@@ -115,10 +113,18 @@ pub(super) struct Write {
 }
 
 impl Write {
-    pub(super) fn new(subject: String, expected: u64, payload: Bytes) -> Self {
+    /// Replaces the message with the sequence `expected` of the same subject.
+    pub(super) fn over(subject: String, expected: u64, payload: Bytes) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
         Self { subject, expected, headers, payload }
+    }
+
+    /// Writes an entry while the last message of `record` is the one with the sequence `expected`.
+    pub(super) fn under(record: &str, expected: u64, subject: String, payload: Bytes) -> Self {
+        let mut write = Self::over(subject, expected, payload);
+        write.headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", record);
+        write
     }
 
     /// The server removes it after `ttl`.
@@ -128,12 +134,11 @@ impl Write {
         self
     }
 
-    /// The mark of a removed entry.
-    pub(super) fn mark(subject: String, expected: u64) -> Self {
-        let mut mark = Self::new(subject, expected, Bytes::new());
-        mark.headers.insert(OPERATION, "DEL");
-        mark.headers.insert("Nats-TTL", MARK);
-        mark
+    /// Makes it the mark of a removed entry.
+    pub(super) fn mark(mut self) -> Self {
+        self.headers.insert(OPERATION, "DEL");
+        self.headers.insert("Nats-TTL", MARK);
+        self
     }
 }
 
@@ -152,9 +157,8 @@ struct Refusal {
     description: String,
 }
 
-/// Refusals that mean "somebody was faster": wrong last sequence in its two spellings, and a batch that the server
-/// dropped because too many were open.
-const TRY_AGAIN: [u64; 3] = [10_071, 10_164, 10_176];
+/// Refusals that mean "somebody was faster": wrong last sequence in its two spellings.
+const TRY_AGAIN: [u64; 2] = [10_071, 10_164];
 
 /// The bucket on one connection.
 pub(super) struct Bucket {
@@ -211,9 +215,8 @@ impl Bucket {
             allow_rollup: true,
             allow_direct: true,
             deny_delete: true,
-            // One message lives as long as it says, and two are written at once (NATS 2.11 and 2.12).
+            // A message lives as long as it says (NATS 2.11).
             allow_message_ttl: true,
-            allow_atomic_publish: true,
             ..Config::default()
         }
     }
@@ -236,7 +239,6 @@ impl Bucket {
             ("discard", there.discard == wanted.discard),
             ("max_age", there.max_age == wanted.max_age),
             ("allow_msg_ttl", there.allow_message_ttl),
-            ("allow_atomic", there.allow_atomic_publish),
         ];
         if let Some((field, _)) = relied_on.iter().find(|(_, same)| !same) {
             return Err(BucketError::Settings(format!("{field} differs")));
@@ -281,6 +283,7 @@ impl Bucket {
             revision: message.sequence,
             until: header(UNTIL).and_then(|until| until.parse().ok()),
             live: live && header("Nats-Marker-Reason").is_none(),
+            written: message.time.unix_timestamp(),
             value: message.payload,
         }))
     }
@@ -324,24 +327,5 @@ impl Bucket {
             }
             Some(error) => Err(BucketError::Refused { code: error.err_code, description: error.description }),
         }
-    }
-
-    /// Writes both or none (an atomic batch of two). `None`: somebody was faster. The answer is the entry's sequence.
-    pub(super) async fn write_both(&self, record: Write, entry: Write) -> Result<Option<u64>, BucketError> {
-        let id = format!("{:032x}", rand::random::<u128>());
-        let part = |mut write: Write, number: &'static str| {
-            write.headers.insert("Nats-Batch-Id", id.as_str());
-            write.headers.insert("Nats-Batch-Sequence", number);
-            write
-        };
-        let first = part(record, "1");
-        let mut last = part(entry, "2");
-        last.headers.insert("Nats-Batch-Commit", "1");
-        // Without a reply subject the server does not answer it; what is wrong with it fails the second.
-        self.client
-            .publish_with_headers(first.subject, first.headers, first.payload)
-            .await
-            .map_err(BucketError::Publish)?;
-        self.write(last).await
     }
 }

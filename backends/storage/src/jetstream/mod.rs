@@ -5,7 +5,7 @@ pub(crate) mod keys;
 mod usage;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::Client;
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use self::bucket::{Bucket, Stored, Write};
 pub use self::bucket::{BucketError, BucketSettings};
 use self::keys::Place;
 pub use self::usage::{BLOCK, Quotas};
-use self::usage::{Size, Usage};
+use self::usage::{Open, Size, Usage};
 use crate::StorageError;
 use crate::types::{Entry, PAGE, PutEntry, Scope, Storage};
 
@@ -52,6 +52,10 @@ const READS: usize = 16;
 const COUNTING: Duration = Duration::from_secs(120);
 /// A quota that seems used up is believed if the entries were counted within this many seconds.
 const BELIEVED: u64 = 3_600;
+/// How many seconds another process is left to count before this one does it.
+const COUNTED_ELSEWHERE: u64 = 30;
+/// How long a writer is left to write its entry under its record. It takes 0.2 ms.
+const WRITING: Duration = Duration::from_millis(250);
 /// Installs whose writers take turns in this process.
 const TURNS: u64 = 10_000;
 
@@ -72,6 +76,25 @@ type Turn = OwnedMutexGuard<()>;
 enum Change<'a> {
     Put { value: &'a Bytes, revision: Option<u64>, ttl: Option<Duration> },
     Delete,
+}
+
+/// How long the entry of one record has been waited for.
+#[derive(Default)]
+struct Waited(Option<(u64, Instant)>);
+
+impl Waited {
+    /// Whether its writer has had its time: by the age of the record, or, should the clocks disagree, because it has been
+    /// the same for as long. Too early or too late costs another try and nothing else.
+    fn long_enough(&mut self, record: u64, written: i64) -> bool {
+        let age = i64::try_from(now()).unwrap_or(i64::MAX).saturating_sub(written);
+        match self.0 {
+            Some((seen, since)) if seen == record => age > 1 || since.elapsed() >= WRITING,
+            _ => {
+                self.0 = Some((record, Instant::now()));
+                age > 1
+            }
+        }
+    }
 }
 
 fn now() -> u64 {
@@ -116,8 +139,8 @@ impl JetStream {
         Ok(self.0.bucket.read(subject).await?.filter(|stored| stored.live))
     }
 
-    /// Writes or removes an entry, with its install's record. Tries until it is nobody's turn in between or the time is
-    /// up; answers with the new revision.
+    /// Writes or removes an entry as `usage.rs` describes. Tries until nobody is in between or the time is up; answers
+    /// with the new revision.
     async fn change(
         &self,
         place: &Place,
@@ -128,37 +151,65 @@ impl JetStream {
         let (subject, record_subject) = (place.entry(namespace, key), place.usage());
         let bucket = &self.0.bucket;
         let mut turn = self.turn(place).await;
+        let mut waited = Waited::default();
         for attempt in 0_u32.. {
             if attempt > 0 {
                 // 1 to 2 ms, doubled each time, to 32 to 64 ms.
                 let most = 1_u64 << attempt.min(6);
                 tokio::time::sleep(Duration::from_micros(rand::random_range(500 * most..1_000 * most))).await;
             }
-            let (there, record) = tokio::try_join!(bucket.read(&subject), bucket.read(&record_subject))?;
-            let expected = there.as_ref().map_or(0, |stored| stored.revision);
-            let live = there.filter(|stored| stored.live);
-            let revision = live.as_ref().map_or(0, |stored| stored.revision);
+            let record = bucket.read(&record_subject).await?.filter(|stored| stored.live);
+            let stored = record.as_ref().map(|stored| stored.value.as_ref()).unwrap_or_default();
+            let Some(mut usage) = Usage::read(stored) else {
+                let counting = Usage::counted_since(stored);
+                if counting.is_none_or(|since| since.saturating_add(COUNTED_ELSEWHERE) <= now()) {
+                    turn = self.count_anew(place, turn).await?;
+                }
+                continue;
+            };
+            let (base, written) = record.map_or((0, 0), |record| (record.revision, record.written));
+            let open = usage.open.take();
+            let other =
+                open.as_ref().filter(|open| (open.namespace.as_str(), open.key.as_str()) != (namespace, key));
+            let other_subject = other.map(|open| place.entry(&open.namespace, &open.key));
+            let (there, other) = tokio::try_join!(bucket.read(&subject), async {
+                match &other_subject {
+                    Some(subject) => bucket.read(subject).await,
+                    None => Ok(None),
+                }
+            })?;
+            let revision = there.as_ref().filter(|stored| stored.live).map_or(0, |stored| stored.revision);
             match change {
                 Change::Put { revision: Some(wanted), .. } if wanted != revision => {
                     return Err(StorageError::Conflict);
                 }
-                Change::Delete if live.is_none() => return Err(StorageError::Missing),
+                Change::Delete if revision == 0 => return Err(StorageError::Missing),
                 Change::Put { .. } | Change::Delete => {}
             }
-            let stored =
-                record.as_ref().filter(|stored| stored.live).and_then(|stored| Usage::read(&stored.value));
-            let Some(mut usage) = stored else {
-                turn = self.count_anew(place, turn).await?;
-                continue;
-            };
+            if let Some(open) = open {
+                let last = if other_subject.is_some() { other.as_ref() } else { there.as_ref() };
+                if !open.closed && last.is_none_or(|last| last.revision < base) {
+                    if waited.long_enough(base, written) {
+                        usage.open = Some(Open { closed: true, ..open });
+                        let usage = usage.write().map_err(BucketError::Record)?;
+                        bucket.write(Write::over(record_subject.clone(), base, usage.into())).await?;
+                    }
+                    continue;
+                }
+                if let Some(last) = last.filter(|last| last.live) {
+                    usage.add(&open.namespace, Size::new(&open.key, last.value.len(), last.until));
+                }
+            }
             let now = now();
             usage.settle(now);
-            let old = live.map(|stored| Size::new(key, stored.value.len(), stored.until));
-            let (entry, alone) = match change {
+            let old = there
+                .filter(|stored| stored.live)
+                .map(|stored| Size::new(key, stored.value.len(), stored.until));
+            let (payload, life) = match change {
                 Change::Put { value, ttl, .. } => {
-                    let until = ttl.map(|ttl| usage::interval(now, ttl));
-                    let new = Size::new(key, value.len(), until);
-                    if let Err(over) = usage.replace(namespace, old, new, &self.0.settings.quotas) {
+                    let life = ttl.map(|ttl| (ttl, usage::interval(now, ttl)));
+                    let new = Size::new(key, value.len(), life.map(|(_, until)| until));
+                    if let Err(over) = usage.clone().replace(namespace, old, new, &self.0.settings.quotas) {
                         if usage.counted.saturating_add(BELIEVED) <= now {
                             turn = self.count_anew(place, turn).await?;
                             continue;
@@ -169,32 +220,32 @@ impl JetStream {
                             value: over.value,
                         });
                     }
-                    let entry = Write::new(subject.clone(), expected, value.clone());
-                    let entry = match (ttl, until) {
-                        (Some(ttl), Some(until)) => entry.mortal(ttl, until),
-                        _ => entry,
-                    };
-                    (entry, old == Some(new))
+                    (value.clone(), life)
                 }
-                Change::Delete => {
-                    if let Some(old) = old {
-                        usage.remove(namespace, old);
-                    }
-                    (Write::mark(subject.clone(), expected), false)
-                }
+                Change::Delete => (Bytes::new(), None),
             };
-            let written = if alone {
-                bucket.write(entry).await?
-            } else {
-                let record = record.map_or(0, |record| record.revision);
-                let usage = usage.write().map_err(BucketError::Record)?;
-                bucket.write_both(Write::new(record_subject.clone(), record, usage.into()), entry).await?
+            if let Some(old) = old {
+                usage.remove(namespace, old);
+            }
+            usage.open = Some(Open { namespace: namespace.to_owned(), key: key.to_owned(), closed: false });
+            let usage = usage.write().map_err(BucketError::Record)?;
+            let Some(base) = bucket.write(Write::over(record_subject.clone(), base, usage.into())).await?
+            else {
+                continue;
             };
-            if let Some(revision) = written {
+            let mut entry = Write::under(&record_subject, base, subject.clone(), payload);
+            if let Some((ttl, until)) = life {
+                entry = entry.mortal(ttl, until);
+            }
+            if matches!(change, Change::Delete) {
+                entry = entry.mark();
+            }
+            if let Some(revision) = bucket.write(entry).await? {
                 return Ok(revision);
             }
         }
-        Err(StorageError::Conflict)
+        // Not reached: the operation's time ends first.
+        Err(BucketError::Timeout(self.0.settings.timeout).into())
     }
 
     /// Makes the record anew from the entries. It goes on when the caller's time is up, so that a large install gets its
@@ -214,9 +265,14 @@ impl JetStream {
 
     async fn count(&self, place: &Place) -> Result<(), BucketError> {
         let bucket = &self.0.bucket;
-        // Before the entries: whoever changes one meanwhile changes the record too, and this count is then thrown away.
-        let record = bucket.read(&place.usage()).await?.map_or(0, |record| record.revision);
         let now = now();
+        // From here on nothing is written under the record that was there. Whoever counts too replaces this one, and then
+        // this count is thrown away.
+        let record = bucket.read(&place.usage()).await?.map_or(0, |record| record.revision);
+        let closed = Usage::being_counted(now).write().map_err(BucketError::Record)?;
+        let Some(record) = bucket.write(Write::over(place.usage(), record, closed.into())).await? else {
+            return Ok(());
+        };
         let subjects = bucket.subjects(&place.all()).await?;
         let entries = subjects.len();
         let mut counted = Usage::empty(now);
@@ -237,7 +293,7 @@ impl JetStream {
         }
         drop(sizes);
         let payload = counted.write().map_err(BucketError::Record)?.into();
-        let kept = bucket.write(Write::new(place.usage(), record, payload)).await?.is_some();
+        let kept = bucket.write(Write::over(place.usage(), record, payload)).await?.is_some();
         tracing::debug!(place = %place.usage(), entries, kept, "an install's storage was counted anew");
         Ok(())
     }
