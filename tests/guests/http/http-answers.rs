@@ -2,6 +2,7 @@
 
 use http::bindings::alga::extension::logging;
 use http::bindings::wasi::clocks::monotonic_clock;
+use http::bindings::wasi::http::types::OutgoingRequest;
 use http::{
     ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam, begin, fields,
     parameter, write,
@@ -71,6 +72,26 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
         "trap-later" => {
             finish(begin(out, status, Fields::new()), b"first");
             core::arch::wasm32::unreachable();
+        }
+        "hoard" => {
+            // Bodies of requests that are never sent, each with what the host takes of it.
+            let bodies: Vec<_> = (0..number("n", 100_000))
+                .map(|_| {
+                    let request = OutgoingRequest::new(Fields::new());
+                    let body = request.body().expect("the first body");
+                    let stream = body.write().expect("the first stream");
+                    let mut taken = 0;
+                    while let Ok(permit @ 1..) = stream.check_write() {
+                        taken += permit;
+                        stream.write(&vec![0; permit as usize]).expect("a write within the permit");
+                    }
+                    (request, body, stream, taken)
+                })
+                .collect();
+            let taken: u64 = bodies.iter().map(|(.., taken)| taken).sum();
+            let text = taken.to_string();
+            std::mem::forget(bodies);
+            finish(begin(out, status, Fields::new()), text.as_bytes());
         }
         "hang" => {
             let body = begin(out, status, Fields::new());

@@ -67,6 +67,8 @@ longshore_service::settings! {
         pub max_archive_bytes: ByteSize = "200MiB", env "WORKER_MAX_ARCHIVE_BYTES";
         /// Instances that the pooling allocator reserves address space for; at least `WORKER_SLOTS`. Unset: four times the slots.
         pub pool_total_components: Option<u32>, env "WASM_POOL_TOTAL_COMPONENTS";
+        /// Whether components of WASI 0.3 (`wasi:http/handler@0.3`) run. wasmtime calls its implementation experimental, and it costs every execution some microseconds.
+        pub wasi_p3: bool = "false", env "WORKER_WASI_P3";
         /// Memory and tables of one execution, in MiB; at most 1024.
         pub memory_mb: u64 = "1024", env "WORKER_MAX_MEMORY_MB";
         /// Host calls of one execution.
@@ -157,6 +159,7 @@ impl WorkerConfig {
             slots: self.slots.get(),
             pool_total_components: self.pool_total_components,
             artifact_bytes: self.artifact_bytes.bytes(),
+            wasi_p3: self.wasi_p3,
             ..EngineConfig::new(&self.cache_root)
         }
     }

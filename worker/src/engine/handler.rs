@@ -177,7 +177,7 @@ impl Ready {
 type Answer2 = Result<http::Response<WasiBody>, ErrorCode2>;
 
 /// The body is read while the guest runs, so that it may write more than the host holds; its stream takes one write
-/// of at most 1 MiB at a time.
+/// of at most 64 KiB at a time.
 async fn call_http(
     proxy: &Proxy,
     store: &mut Store<RunState>,

@@ -177,6 +177,14 @@ impl Outgoing {
 type Answer = (Response<WasiBody>, Box<dyn Future<Output = HttpResult<()>> + Send>);
 
 impl WasiHttpHooks for Outgoing {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        super::wasi::BODY_WRITE_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        super::wasi::BODY_WRITE_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
@@ -271,9 +279,9 @@ fn wasi_error(error: EgressError) -> Error {
     }
 }
 
-/// Headers of one `fields` resource: what a call's own headers may have.
+/// A guest's own limits of `wasi:http`.
 pub(super) fn context() -> WasiHttpCtx {
     let mut context = WasiHttpCtx::new();
-    context.set_field_size_limit(longshore_proto::limits::MAX_HEADER_BYTES);
+    context.set_field_size_limit(super::wasi::FIELDS_BYTES);
     context
 }

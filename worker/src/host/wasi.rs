@@ -13,9 +13,15 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use super::scope::RunScope;
 use super::stdio::GuestOutput;
 
-/// Resources (pollables, streams, header fields) of one run alive at once. An entry takes some hundred bytes of the
-/// host's memory; a guest that leaks them traps.
-const RESOURCES: usize = 4_096;
+/// Resources (pollables, streams, header fields, bodies) of one run alive at once; a guest that leaks them traps. Most
+/// take some hundred bytes of the host's memory, but header fields take up to [`FIELDS_BYTES`] and an outgoing body that
+/// nobody reads two writes of [`BODY_WRITE_BYTES`], so one run holds 128 MiB at worst. JavaScript components use about ten.
+const RESOURCES: usize = 1_024;
+/// Bytes of one `fields` resource, as wasmtime counts them: with the map's own overhead. wasmtime's own default.
+pub(super) const FIELDS_BYTES: usize = 128 << 10;
+/// Bytes that one write to an outgoing body takes; wasmtime's default of 1 MiB would let a run hold 600 MiB in bodies
+/// that it never sends.
+pub(super) const BODY_WRITE_BYTES: usize = 64 << 10;
 /// Random bytes in one call: more traps.
 const RANDOM_BYTES: u64 = 1 << 20;
 /// Names of ours in the environment. An install's configuration cannot set them, not even those that a call lacks:

@@ -114,7 +114,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Reads a body to its end, or to its limit: at most one frame (1 MiB) more than that is ever held.
+/// Reads a body to its end, or to its limit: at most one write (64 KiB) more than that is ever held.
 pub async fn collect<B>(mut body: B, max_bytes: usize) -> Result<(Option<Bytes>, HeaderMap), CallError>
 where
     B: Body<Data = Bytes> + Unpin,

@@ -182,6 +182,17 @@ async fn a_guest_that_never_ends_its_body_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_guest_can_make_the_host_hold_only_so_much() {
+    let fixture = fixture();
+    let taken = fixture.run(call("http-answers", "/?kind=hoard&n=100")).await;
+    let taken: u64 = std::str::from_utf8(answer(&taken).body.as_ref().unwrap()).unwrap().parse().unwrap();
+    assert!(taken <= 100 * 2 * (64 << 10), "{taken}");
+    let error = fixture.run(call("http-answers", "/?kind=hoard")).await.result.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Trap);
+    assert!(error.message.contains("resource table"), "{error}");
+}
+
+#[tokio::test]
 async fn a_guest_without_the_capability_reaches_no_host() {
     let outcome = fixture().run(call("http-echo", "/?send=127.0.0.1:1")).await;
     assert_eq!(json(&outcome), json!({ "sent": "ErrorCode::HttpRequestDenied" }));
