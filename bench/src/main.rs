@@ -3,11 +3,13 @@
 //! Two fleets run side by side, each with a nats-server, a shim and one worker of its own. In one the worker is the
 //! real `worker` with `examples/hello-rust`; in the other it is the [`echo`] worker, which speaks the same protocol on
 //! NATS and answers the same bytes without running anything: the floor. What is between the two is the price of
-//! admission, sandbox and guest. docs/benchmarks.md says how to read the table.
+//! admission, sandbox and guest. What one host call adds to its function is measured in this process ([`host_calls`]).
+//! docs/benchmarks.md says how to read the tables.
 
 mod cpu;
 mod echo;
 mod fleet;
+mod host_calls;
 mod load;
 mod measure;
 mod options;
@@ -33,20 +35,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread is enough for either command: load has its own, and the echo worker is the floor because it never leaves
-/// the thread that reads from NATS.
+/// One thread is enough for either command: load has its own, host calls have a runtime like that of a worker's guests,
+/// and the echo worker is the floor because it never leaves the thread that reads from NATS.
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(async {
-        match cli.command {
-            Some(Command::EchoWorker(args)) => echo::run(args).await.map(|()| ExitCode::SUCCESS),
-            None => tokio::select! {
-                measured = measure::run(&cli.options) => measured,
-                // Dropping the other branch ends the processes that it has started.
-                stopped = stop_signal() => stopped.and_then(|()| anyhow::bail!("stopped by a signal")),
-            },
+    if let Some(Command::EchoWorker(args)) = cli.command {
+        return runtime.block_on(echo::run(args)).map(|()| ExitCode::SUCCESS);
+    }
+    let mut guests = tokio::runtime::Builder::new_multi_thread();
+    let guests = guests.worker_threads(2).thread_name("guests").enable_all().build().context("no runtime")?;
+    let code = runtime.block_on(async {
+        tokio::select! {
+            measured = measure::run(&cli.options, guests.handle()) => measured,
+            // Dropping the other branch ends the processes that it has started.
+            stopped = stop_signal() => stopped.and_then(|()| anyhow::bail!("stopped by a signal")),
         }
-    })
+    });
+    guests.shutdown_background();
+    code
 }
 
 async fn stop_signal() -> anyhow::Result<()> {

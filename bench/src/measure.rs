@@ -1,14 +1,16 @@
-//! The order of things: start both, warm both up, let them take turns, report.
+//! The order of things: start both, warm both up, let them take turns, report; then the host calls.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 
 use crate::fleet::{Fleet, Kind, answer_in};
+use crate::host_calls;
 use crate::load::{self, Plan};
-use crate::options::Options;
+use crate::options::{Options, Part};
 use crate::report::{self, Level, Report};
 use crate::stats::Round;
 
@@ -18,17 +20,23 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// At the beginning of each round. Not counted.
 const DISCARD: Duration = Duration::from_millis(300);
 
-/// Measures, prints the table, writes the file. A failed call makes the exit code 1.
-pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    eprintln!("starting a worker with hello-rust, then an echo worker that answers the same");
-    let (worker, first) = Fleet::start(Kind::Worker(&options.set)).await.context("the worker's fleet")?;
-    let (echo, _) = Fleet::start(Kind::Echo(&answer_in(&first)?)).await.context("the floor's fleet")?;
+/// Measures, prints the tables, writes the file. A failed call makes the exit code 1. Guests of this process run on
+/// `guests`.
+pub async fn run(options: &Options, guests: &Handle) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(options);
-    for connections in &options.connections {
-        let level = measure(&worker, &echo, connections.get(), options, &mut report.first_failure).await?;
-        report.levels.push(level);
+    if options.measures(Part::Calls) {
+        calls(options, &mut report).await?;
+        print!("{}", report::table(&report));
     }
-    print!("{}", report::table(&report));
+    // The fleets are gone: nothing of theirs runs beside this.
+    if options.measures(Part::HostCalls) {
+        let measured = host_calls::measure(options, guests).await.context("host calls")?;
+        if !options.measures(Part::Calls) {
+            println!("\n{}", report::machine(&report));
+        }
+        print!("{}", host_calls::table(&measured));
+        report.host_calls = Some(measured);
+    }
     if let Some(path) = &options.json {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
@@ -38,6 +46,17 @@ pub async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn calls(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    eprintln!("starting a worker with hello-rust, then an echo worker that answers the same");
+    let (worker, first) = Fleet::start(Kind::Worker(&options.set)).await.context("the worker's fleet")?;
+    let (echo, _) = Fleet::start(Kind::Echo(&answer_in(&first)?)).await.context("the floor's fleet")?;
+    for connections in &options.connections {
+        let level = measure(&worker, &echo, connections.get(), options, &mut report.first_failure).await?;
+        report.levels.push(level);
+    }
+    Ok(())
 }
 
 async fn measure(

@@ -1,14 +1,15 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::echo::EchoArgs;
 
-/// Measures warm calls to `hello-rust` beside the same HTTP and NATS hop with a worker that echoes.
+/// Measures warm calls to `hello-rust` beside the same HTTP and NATS hop with a worker that echoes, and host calls beside
+/// the bare functions.
 #[derive(Debug, Parser)]
 #[command(name = "longshore-bench", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -45,6 +46,32 @@ pub struct Options {
     /// off otherwise). May be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub set: Vec<Setting>,
+    /// Host calls of each measurement of a host function. What waits for Redis is bounded: above about 10,000 debug events
+    /// may be lost.
+    #[arg(long, value_name = "N", default_value = "10000")]
+    pub host_calls: NonZeroU64,
+    /// Measurements of each side of a host function.
+    #[arg(long, value_name = "N", default_value = "21")]
+    pub host_call_rounds: NonZeroUsize,
+    /// Only one of the two parts.
+    #[arg(long)]
+    pub only: Option<Part>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Calls through shim, NATS and worker.
+    Calls,
+    /// Host calls in this process.
+    HostCalls,
+}
+
+impl Options {
+    /// Whether a part is wanted.
+    pub fn measures(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
 }
 
 /// An environment variable of the worker. Only its name is ever shown: the value may be a password.
@@ -102,8 +129,27 @@ mod tests {
     }
 
     #[test]
+    fn both_parts_are_measured_unless_one_is_named() {
+        let both = |args: &[&str]| {
+            let options = parse(args).unwrap().options;
+            [Part::Calls, Part::HostCalls].map(|part| options.measures(part))
+        };
+        assert_eq!(both(&[]), [true, true]);
+        assert_eq!(both(&["--only", "calls"]), [true, false]);
+        assert_eq!(both(&["--only", "host-calls"]), [false, true]);
+    }
+
+    #[test]
     fn a_measurement_without_time_rounds_or_connections_is_refused() {
-        for bad in [["--seconds", "0"], ["--seconds", "NaN"], ["--rounds", "0"], ["--connections", "1,0"]] {
+        for bad in [
+            ["--seconds", "0"],
+            ["--seconds", "NaN"],
+            ["--rounds", "0"],
+            ["--connections", "1,0"],
+            ["--host-calls", "0"],
+            ["--host-call-rounds", "0"],
+            ["--only", "nothing"],
+        ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
     }

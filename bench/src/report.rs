@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::host_calls::HostCalls;
 use crate::options::Options;
 use crate::stats::{Round, Spread, ratio};
 
@@ -30,6 +31,8 @@ pub struct Report {
     pub levels: Vec<Level>,
     /// In words.
     pub first_failure: Option<String>,
+    /// The other part, if it was measured.
+    pub host_calls: Option<HostCalls>,
 }
 
 /// All rounds at one number of connections.
@@ -55,6 +58,7 @@ impl Report {
             expected_ratio: EXPECTED_RATIO,
             levels: Vec::new(),
             first_failure: None,
+            host_calls: None,
         }
     }
 
@@ -86,16 +90,21 @@ const COLUMNS: [Column; 4] = [
 
 const WIDTH: usize = 24;
 
-/// What is printed.
+/// What it was measured on.
+pub fn machine(report: &Report) -> String {
+    format!("Profile {}; {} cores.", report.profile, report.cores)
+}
+
+/// What is printed of calls.
 pub fn table(report: &Report) -> String {
     let settings = match report.worker_settings.join(", ") {
         names if names.is_empty() => "default".to_owned(),
         names => names,
     };
     let mut text = format!(
-        "\nhello-rust beside an echo worker. Profile {}; {} cores; worker settings: {}.\n\
+        "\nhello-rust beside an echo worker. {} Worker settings: {}.\n\
          {} rounds of {} s each, in turn: the median round (lowest - highest).\n\n",
-        report.profile, report.cores, settings, report.rounds, report.seconds,
+        machine(report), settings, report.rounds, report.seconds,
     );
     let mut row = |first: &str, name: &str, cells: &[String], failures: &str| {
         let _ = write!(text, "{first:>11}  {name:<12}");
@@ -176,6 +185,7 @@ mod tests {
                 worker: vec![round(worker_p50, 1), round(worker_p50 * 1.1, 2)],
             }],
             first_failure: None,
+            host_calls: None,
         }
     }
 

@@ -7,7 +7,7 @@ fn both_fleets_are_measured_without_a_failed_call() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_longshore-bench"))
-        .args(["--seconds", "0.3", "--rounds", "1", "--connections", "1,8", "--json"])
+        .args(["--only", "calls", "--seconds", "0.3", "--rounds", "1", "--connections", "1,8", "--json"])
         .arg(&json)
         .output()
         .unwrap();
@@ -18,6 +18,30 @@ fn both_fleets_are_measured_without_a_failed_call() {
     for level in report["levels"].as_array().unwrap() {
         for side in ["echo", "worker"] {
             assert!(level[side][0]["calls"].as_u64().unwrap() > 0, "{level}");
+        }
+    }
+}
+
+#[test]
+fn host_calls_are_measured_bare_and_through_the_executor_and_no_event_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_longshore-bench"))
+        .args(["--only", "host-calls", "--host-calls", "300", "--host-call-rounds", "1", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("under 10 us: "), "{text}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let report = &report["host_calls"];
+    assert_eq!(report["events_lost"], 0, "{report}");
+    let functions = report["functions"].as_array().unwrap();
+    assert_eq!(functions.len(), 4, "{report}");
+    for function in functions {
+        for side in ["bare", "quiet", "watched"] {
+            assert!(function[side][0]["ns"].as_f64().unwrap() > 0.0, "{function}");
         }
     }
 }

@@ -107,6 +107,11 @@ impl EventSink for Publisher {
             shared.queue.push(event);
         }
     }
+
+    /// Without an address nothing becomes of the events, so nobody need record arguments and results for them.
+    fn is_watched(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 /// Why publishing on a connection ended.
