@@ -9,10 +9,12 @@
     reason = "tests"
 )]
 
+mod install;
 mod support;
 
 use std::time::Duration;
 
+use install::{Install, hourly};
 use longshore_proto::call::SecretEnvelope;
 use longshore_schedules::scheduler::Fired;
 use longshore_schedules::{
@@ -20,7 +22,7 @@ use longshore_schedules::{
 };
 use longshore_tests::nats::Nats;
 use longshore_tests::wait;
-use support::{Gateway, Install, hourly, meddle, worker};
+use support::{Gateway, meddle, worker};
 
 const FIVE: Duration = Duration::from_secs(300);
 

@@ -1,14 +1,12 @@
 //! A real nats-server, with the rights that workers and gateways have in production.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use longshore_proto::manifest::Endpoint;
-use longshore_proto::{Limits, PoolName, Run, RunContext, RunHttp};
+use longshore_proto::PoolName;
 use longshore_schedules::scheduler::{self, Fired, Job, Observer, Runner, SchedulerConfig};
-use longshore_schedules::{NatsSchedules, NewSchedule, Record, Scope, StandaloneConfig};
+use longshore_schedules::{NatsSchedules, Record, StandaloneConfig};
 use longshore_service::config::NatsConfig;
 use longshore_service::nats::{self, Options, Watcher};
 use longshore_tests::nats::Nats;
@@ -126,54 +124,4 @@ pub async fn meddle(server: &Nats, id: &str, change: impl FnOnce(&mut Record)) {
     let mut record: Record = serde_json::from_slice(&store.get(&key).await.unwrap().unwrap()).unwrap();
     change(&mut record);
     store.put(&key, serde_json::to_vec(&record).unwrap().into()).await.unwrap();
-}
-
-pub struct Install {
-    pub run: Arc<Run>,
-    pub install: String,
-    pub endpoints: Vec<Endpoint>,
-}
-
-impl Install {
-    pub fn new(tenant: &str, install: &str) -> Self {
-        let endpoint = |method: &str, path: &str| Endpoint {
-            method: method.into(),
-            path: path.into(),
-            ..Endpoint::default()
-        };
-        let run = Run {
-            context: RunContext {
-                request_id: Some("r".into()),
-                tenant: tenant.parse().unwrap(),
-                extension: "e".parse().unwrap(),
-                install_id: Some(install.into()),
-                version_id: Some("v1".into()),
-                content_hash: "ab".repeat(32).parse().unwrap(),
-                config: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
-                trigger: None,
-            },
-            http: RunHttp {
-                method: "POST".into(),
-                url: "/x".into(),
-                headers: vec![("authorization".into(), "canary-1".into())],
-                scheme: None,
-                authority: None,
-            },
-            limits: Limits::default(),
-            capabilities: Default::default(),
-            user: None,
-            secret_envelope: None,
-            egress: None,
-        };
-        let endpoints = vec![endpoint("POST", "/sync"), endpoint("GET", "/look"), endpoint("PUT", "/put")];
-        Self { run: Arc::new(run), install: install.to_owned(), endpoints }
-    }
-
-    pub fn scope(&self) -> Scope<'_> {
-        Scope { run: &self.run, install: &self.install, endpoints: &self.endpoints }
-    }
-}
-
-pub fn hourly() -> NewSchedule {
-    NewSchedule { endpoint: "/sync".into(), cron: "0 * * * *".into(), ..NewSchedule::default() }
 }
