@@ -1,12 +1,7 @@
 //! What only the bucket in NATS has: quotas under writers in several processes, records that are lost, a server that goes
 //! away, rights.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod support;
 

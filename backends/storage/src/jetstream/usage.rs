@@ -106,8 +106,8 @@ pub(crate) struct Exceeded {
     pub(crate) value: u64,
 }
 
-/// The end of the interval in which an entry written now runs out. Intervals are about a sixth of the life, so that the
-/// record never holds more than about 30 of them.
+/// The end of the interval in which an entry written now runs out. Intervals grow with the life, so that the record
+/// never holds more than about 30 of them.
 pub(crate) fn interval(now: u64, ttl: Duration) -> u64 {
     let ttl = ttl.as_secs();
     let length = match ttl {
