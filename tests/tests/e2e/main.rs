@@ -21,5 +21,6 @@ mod load;
 mod output;
 mod queueing;
 mod rights;
+mod schedules;
 mod services;
 mod tracing;
