@@ -144,7 +144,7 @@ codes! {
     OutboundRequests = "execute_failed: outbound_requests", 500, no, Extension;
     /// The guest's answer is over the response limit.
     ResponseTooLarge = "execute_failed: response_too_large", 500, no, Extension;
-    /// The guest's answer has a status outside 200 to 599, or a header that is none.
+    /// The guest's answer has a status outside 200 to 599 or a header that is none; or there is no response or half a body.
     InvalidResponse = "execute_failed: invalid_response", 500, no, Extension;
     /// The caller went away, or an operator stopped the call.
     Cancelled = "execute_failed: cancelled", 500, no, Caller;
