@@ -110,12 +110,20 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let backends = config.backends(client.clone(), link.clone(), HostMetrics::register(&metrics)).await?;
     let backends = Arc::new(backends);
     let egress = backends.egress.mode();
+    if let Some(storage) = backends.storage.clone() {
+        tasks.spawn_background("storage", async move {
+            if let Err(error) = storage.prepare().await {
+                let error = longshore_service::errors::chain(&error).to_string();
+                tracing::warn!(error, "storage is not available yet; it is asked again by the call that needs it");
+            }
+        });
+    }
     tasks.spawn_background("egress-metrics", EgressMetrics::register(&metrics).follow(Arc::clone(&backends)));
     let executor = Arc::new(Executor::new(
         config.executor(),
         Arc::clone(&cache) as _,
         Arc::new(publisher.clone()),
-        backends,
+        Arc::clone(&backends),
     )?);
     let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
     let closed = CancellationToken::new();
@@ -168,6 +176,7 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
             leaving.set(false, "the worker is leaving");
             admission.leave().await;
             closed.cancel();
+            backends.secrets.wipe().await;
             publisher.close(FLUSH).await;
         }
     });

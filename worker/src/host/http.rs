@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use ::http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION, SET_COOKIE};
+use ::http::uri::Scheme;
 use ::http::{Method, Request, Response, Uri};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -127,8 +128,9 @@ impl RunScope {
     }
 
     fn with_secrets(&self, text: Vec<u8>, uri: &Uri) -> Result<Bytes, FetchError> {
-        let host = uri.authority().map_or("", |authority| authority.as_str());
-        match self.secrets.expand(&text, host).map_err(FetchError::Handle)? {
+        let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let host = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(default));
+        match self.secrets.expand(&text, &host).map_err(FetchError::Handle)? {
             None => Ok(text.into()),
             Some(expanded) => Ok(Bytes::copy_from_slice(&expanded)),
         }

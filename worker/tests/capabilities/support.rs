@@ -1,0 +1,289 @@
+//! The `driver` guest in an executor over a stub platform, a raw HTTP server and, where asked for, a real nats-server.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use longshore_egress::{Egress, EgressConfig, Resolve, SystemResolver};
+use longshore_platform::{Platform, PlatformConfig, UiProxy};
+use longshore_proto::call::{RunContext, RunHttp, SecretEnvelope};
+use longshore_proto::event::{DebugEvent, Kind};
+use longshore_proto::{
+    CallError, Capability, CapabilitySet, ContentHash, ExecutionId, ExtensionId, Limits, Run, TenantId, User,
+};
+use longshore_schedules::PlatformSchedules;
+use longshore_secrets::{Opener, OpenerConfig};
+use longshore_service::config::Secret;
+use longshore_service::upstream::Upstream;
+use longshore_storage::Storage;
+use longshore_stub_platform::StubPlatform;
+use longshore_worker::engine::config::EngineConfig;
+use longshore_worker::engine::source::{ComponentSource, SourceComponent};
+use longshore_worker::events::EventSink;
+use longshore_worker::execute::{Executor, ExecutorConfig};
+use longshore_worker::host::backends::{Backends, HostMetrics};
+use longshore_worker::job::{Job, Outcome};
+use longshore_worker::limits::WorkerMaxima;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+/// The token between worker and platform.
+pub const TOKEN: &str = "runner-token-of-tests";
+
+/// The folder of built guests; an extension's id is the name of its file.
+struct Guests;
+
+#[async_trait::async_trait]
+impl ComponentSource for Guests {
+    async fn component(
+        &self,
+        _tenant: &TenantId,
+        extension: &ExtensionId,
+        _bundle: &ContentHash,
+    ) -> Result<Option<SourceComponent>, CallError> {
+        static DIGESTS: Mutex<Option<HashMap<PathBuf, [u8; 32]>>> = Mutex::new(None);
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/guests/built")
+            .join(format!("{extension}.wasm"));
+        let digest = || Sha256::digest(std::fs::read(&path).unwrap()).into();
+        let mut digests = DIGESTS.lock();
+        let sha256 = *digests.get_or_insert_default().entry(path.clone()).or_insert_with(digest);
+        Ok(Some(SourceComponent { path, sha256, manifest: None, lease: Arc::new(()) }))
+    }
+}
+
+#[derive(Default)]
+struct Collected(Mutex<Vec<DebugEvent>>);
+
+impl EventSink for Collected {
+    fn emit(&self, event: DebugEvent) {
+        self.0.lock().push(event);
+    }
+}
+
+/// What a bench is made of; [`Setup::default`] reaches nothing.
+pub struct Setup {
+    pub egress: EgressConfig,
+    pub resolver: Arc<dyn Resolve>,
+    pub platform: Option<String>,
+    /// Of platform and UI proxy.
+    pub timeout: Duration,
+    /// Instead of the platform's.
+    pub storage: Option<Arc<dyn Storage>>,
+    pub maxima: WorkerMaxima,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            egress: EgressConfig::default(),
+            resolver: Arc::new(SystemResolver),
+            platform: None,
+            timeout: Duration::from_secs(30),
+            storage: None,
+            maxima: WorkerMaxima::default(),
+        }
+    }
+}
+
+impl Setup {
+    /// Over this stub.
+    pub fn on(stub: &StubPlatform) -> Self {
+        Self { platform: Some(stub.base_url()), ..Self::default() }
+    }
+
+    /// Egress to loopback addresses, whatever they are.
+    pub fn open(mut self) -> Self {
+        self.egress = EgressConfig { allow_all_when_empty: true, allow_private: true, ..self.egress };
+        self
+    }
+}
+
+fn backends(setup: &Setup) -> Backends {
+    let upstream = Upstream::new().unwrap();
+    let base = setup.platform.as_ref().map(|base| base.parse::<url::Url>().unwrap());
+    let platform = base.as_ref().map(|base| {
+        let token = Some(Secret::new(TOKEN));
+        let config = PlatformConfig { base: base.clone(), token };
+        Platform::new(&config, upstream.clone()).unwrap().with_timeout(setup.timeout)
+    });
+    let of_platform = |platform: &Platform| longshore_storage::on_platform(platform.clone());
+    Backends {
+        egress: Egress::new(setup.egress.clone(), Arc::clone(&setup.resolver)).unwrap(),
+        secrets: Opener::new(OpenerConfig::default()).unwrap(),
+        storage: setup.storage.clone().or_else(|| platform.as_ref().map(of_platform)),
+        schedules: platform.as_ref().map(|p| Arc::new(PlatformSchedules::new(p.clone())) as _),
+        ui_proxy: base.map(|base| UiProxy::new(&base, setup.timeout, upstream).unwrap()),
+        platform,
+        metrics: HostMetrics::default(),
+    }
+}
+
+/// An executor and what came of its runs.
+pub struct Bench {
+    executor: Executor,
+    events: Arc<Collected>,
+    root: Arc<tempfile::TempDir>,
+}
+
+impl Bench {
+    pub fn new(setup: &Setup) -> Self {
+        Self::at(Arc::new(tempfile::tempdir().unwrap()), setup)
+    }
+
+    /// Another one with the same compiled guests.
+    pub fn beside(&self, setup: &Setup) -> Self {
+        Self::at(Arc::clone(&self.root), setup)
+    }
+
+    fn at(root: Arc<tempfile::TempDir>, setup: &Setup) -> Self {
+        let mut config = ExecutorConfig::new(EngineConfig::new(root.path()));
+        config.maxima = setup.maxima;
+        let events = Arc::new(Collected::default());
+        let backends = Arc::new(backends(setup));
+        let executor = Executor::new(config, Arc::new(Guests), Arc::clone(&events) as _, backends).unwrap();
+        Self { executor, events, root }
+    }
+
+    /// Runs a call to its end; only its own events are kept.
+    pub async fn run(&self, call: Call) -> Outcome {
+        self.events.0.lock().clear();
+        self.executor.execute(call.job()).await
+    }
+
+    /// What the guest got of each function, in order.
+    pub async fn results(&self, call: Call) -> Vec<Value> {
+        let outcome = self.run(call).await;
+        let response = outcome.result.unwrap();
+        let body = response.body.unwrap();
+        assert_eq!(response.status, 200, "{}", String::from_utf8_lossy(&body));
+        let mut answer: Value = serde_json::from_slice(&body).unwrap();
+        serde_json::from_value(answer["results"].take()).unwrap()
+    }
+
+    /// What the guest got of one function.
+    pub async fn one(&self, call: Call) -> Value {
+        self.results(call).await.remove(0)
+    }
+
+    /// The events of the last run.
+    pub fn events(&self, kind: Kind) -> Vec<DebugEvent> {
+        self.events.0.lock().iter().filter(|event| event.kind == kind).cloned().collect()
+    }
+
+    /// The data of its host calls.
+    pub fn host_calls(&self) -> Vec<Value> {
+        self.events(Kind::HostCall).into_iter().map(|event| event.data.unwrap_or_default()).collect()
+    }
+}
+
+/// `{"fn": .., "args": ..}` of the driver.
+pub fn function(name: &str, args: Value) -> Value {
+    json!({ "fn": name, "args": args })
+}
+
+/// A call in the making: everything granted, a user, a secret named `api_key`, install `i-1`.
+pub struct Call {
+    run: Run,
+    body: Option<Vec<u8>>,
+}
+
+/// A call of the driver that makes these calls.
+pub fn drive(calls: impl IntoIterator<Item = Value>) -> Call {
+    let calls: Vec<Value> = calls.into_iter().collect();
+    let mut call = get("driver", "/");
+    call.run.http.method = "POST".to_owned();
+    call.body = Some(json!({ "calls": calls }).to_string().into_bytes());
+    call
+}
+
+/// A GET to a guest.
+pub fn get(guest: &str, url: &str) -> Call {
+    let secrets = BASE64.encode(json!({ "api_key": "api-key-of-tests" }).to_string());
+    let all = Capability::ALL.iter().map(|c| c.as_str());
+    Call {
+        run: Run {
+            context: RunContext {
+                request_id: Some("r-1".into()),
+                tenant: "tenant-1".parse().unwrap(),
+                extension: guest.parse().unwrap(),
+                install_id: Some("i-1".into()),
+                version_id: Some("v-1".into()),
+                content_hash: ContentHash::from_bytes([7; 32]),
+                config: Default::default(),
+                trigger: None,
+            },
+            http: RunHttp {
+                method: "GET".into(),
+                url: url.into(),
+                headers: Vec::new(),
+                scheme: None,
+                authority: None,
+            },
+            limits: Limits { timeout_ms: 60_000, ..Limits::default() },
+            capabilities: CapabilitySet::parse(all).unwrap(),
+            user: Some(User {
+                user_id: "user-1".into(),
+                user_email: "ada@example.com".into(),
+                user_name: "Ada".into(),
+                user_type: "internal".into(),
+                client_name: "Example".into(),
+                client_id: None,
+                additional_fields: Default::default(),
+            }),
+            secret_envelope: Some(SecretEnvelope {
+                ciphertext_b64: secrets,
+                algorithm: Some("inline/base64".into()),
+                version: None,
+                expires_at: None,
+                key_path: None,
+                mount: None,
+            }),
+            egress: None,
+        },
+        body: None,
+    }
+}
+
+impl Call {
+    /// With nothing granted but what always is.
+    pub fn ungranted(mut self) -> Self {
+        self.run.capabilities = CapabilitySet::default();
+        self
+    }
+
+    pub fn install(mut self, id: Option<&str>) -> Self {
+        self.run.context.install_id = id.map(str::to_owned);
+        self
+    }
+
+    fn job(self) -> Job {
+        let timeout = Duration::from_millis(self.run.limits.timeout_ms);
+        Job {
+            execution: ExecutionId::from_bytes(rand::random()),
+            attempt: 1,
+            run: Arc::new(self.run),
+            body: self.body.map(Into::into),
+            deadline: Instant::now() + timeout,
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
+/// Answers the same addresses for whatever name is listed, and none for others.
+pub struct Names(pub &'static [(&'static str, &'static [&'static str])]);
+
+#[async_trait::async_trait]
+impl Resolve for Names {
+    async fn resolve(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        let found = self.0.iter().find(|(name, _)| *name == host);
+        let (_, addresses) = found.ok_or_else(|| std::io::Error::other("no such name"))?;
+        Ok(addresses.iter().map(|a| SocketAddr::new(a.parse().unwrap(), port)).collect())
+    }
+}
