@@ -13,6 +13,8 @@ const TOKEN: &str = "runner-token";
 const API_KEY: &str = "platform-key";
 /// Components with a JavaScript engine take some 10 s of a core to compile, and a stack has several of them.
 const COMPILING_MS: u64 = 300_000;
+/// So the next run of the tests finds what this one has compiled. Artifacts are named by component and engine: none is taken for another.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/examples");
 const INSTALL: &str = "6f0c5e1d-3a55-4a6b-9d5c-0f5f4d4c1a01";
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -38,6 +40,9 @@ impl World {
         let platform = StubPlatform::start(options).await.unwrap();
         let base = platform.base_url();
         let mut all = vec![
+            ("EXT_CACHE_ROOT", CACHE),
+            ("EXT_CACHE_MAX_BYTES", "1GiB"),
+            ("WORKER_ARTIFACT_BYTES", "2GiB"),
             ("STORAGE_API_BASE_URL", base.as_str()),
             ("RUNNER_STORAGE_API_TOKEN", TOKEN),
             ("UI_PROXY_BASE_URL", &base),
@@ -55,11 +60,11 @@ impl World {
     /// Installs examples and waits until each has been compiled.
     async fn examples<const N: usize>(&self, names: [&str; N], language: &str) -> [Example<'_>; N] {
         let examples = names.map(|name| Example::new(self, &format!("{name}-{language}")));
-        join_all(examples.iter().map(async |example| {
+        // One at a time, as the worker compiles them: together, the last would wait longer than a client does.
+        for example in &examples {
             let reply = example.send(example.get("/ready?")).await;
             assert_eq!(reply.error(), None, "{}: {}", example.extension.id, reply.envelope());
-        }))
-        .await;
+        }
         examples
     }
 }
