@@ -91,6 +91,9 @@ pub async fn serve(
 impl Admission {
     /// A call addressed to this worker: only shims may publish there.
     fn call(self: &Arc<Self>, message: Message) {
+        if is_stored(&message) {
+            return self.refuse_message("a call out of a stream: calls are never stored");
+        }
         let Some(reply) = message.reply.as_deref().filter(|r| subject::is_under(r, subject::SHIM_INBOX))
         else {
             return self.refuse_message("a call without a shim's reply subject");
@@ -153,6 +156,9 @@ impl Admission {
 
     /// A call on the pool's queue group, from a NATS client without a shim.
     fn plain_call(self: &Arc<Self>, message: Message) {
+        if is_stored(&message) {
+            return self.refuse_message("a call out of a stream: calls are never stored");
+        }
         if message.headers.as_ref().is_some_and(|h| h.get(SHIM_HEADER).is_some()) {
             return self.refuse_message("a shim's call on the queue group: shims address a worker");
         }
@@ -192,6 +198,13 @@ impl Admission {
             },
         }
     }
+}
+
+/// Whether JetStream delivers what somebody has stored. Entries of `storage` are bytes that a guest chose, and the server
+/// would hand them to any subject that a reader names; `deploy/nats.conf` gives nobody that right, and this is the
+/// second lock.
+fn is_stored(message: &Message) -> bool {
+    message.headers.as_ref().is_some_and(|headers| headers.get("Nats-Stream").is_some())
 }
 
 fn shim_reply(message: &Message) -> Option<&str> {
