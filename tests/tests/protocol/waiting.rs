@@ -146,7 +146,8 @@ impl Load {
             Event::End(worker, shim, call) => {
                 let was_full = self.workers[worker].1.free() == 0;
                 self.workers[worker].1.finish(ms, call, Some((().into(), 100)), None);
-                let response = RunResponse { status: 200, headers: Vec::new(), body: Body::None, trailers: Vec::new() };
+                let response =
+                    RunResponse { status: 200, headers: Vec::new(), body: Body::None, trailers: Vec::new() };
                 self.say(worker, shim, Reply::Result { call, response: Box::new(response) });
                 self.offer(worker, was_full);
             }

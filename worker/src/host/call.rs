@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use longshore_proto::Capability;
 use longshore_proto::event::{Kind, Level, Stream};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::bindings::alga::extension::types::{
     ClientReadError, HttpError, ProxyError, SchedulerError, SecretError, ServiceReadError, StorageError,
     UserError,
 };
-use super::recorded::{Recorded, Room};
+use super::recorded::{Recorded, Room, object};
 use super::scope::RunScope;
 use crate::engine::meter::Stop;
 
@@ -106,19 +106,16 @@ impl HostCall {
         let took = self.began.elapsed();
         self.scope.backends.metrics.ended(self.name, outcome, took);
         let Some(args) = self.args else { return };
-        let mut data = json!({
-            "name": self.name,
-            "duration_us": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "outcome": outcome,
-            "args": args,
-        });
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let room = &mut Room::new(self.scope.secrets.redactor());
-        let note = self.note.map(|note| room.text(&note));
-        for (name, value) in [("result", result(room)), ("note", note.unwrap_or_default())] {
-            if !value.is_null() {
-                data[name] = value;
-            }
-        }
+        let data = object([
+            ("name", self.name.into()),
+            ("duration_us", took.into()),
+            ("outcome", outcome.into()),
+            ("args", args),
+            ("result", result(room)),
+            ("note", self.note.map_or(Value::Null, |note| room.text(&note))),
+        ]);
         record.emit(
             Kind::HostCall,
             Level::Debug,

@@ -84,7 +84,12 @@ impl World {
                 };
                 Reply::Result {
                     call,
-                    response: Box::new(RunResponse { status: 200, headers: Vec::new(), body, trailers: Vec::new() }),
+                    response: Box::new(RunResponse {
+                        status: 200,
+                        headers: Vec::new(),
+                        body,
+                        trailers: Vec::new(),
+                    }),
                 }
             }
         };
