@@ -39,13 +39,6 @@ pub(super) enum Item {
 }
 
 impl Item {
-    fn cost(&self) -> usize {
-        match self {
-            Self::Event(event) => EVENT_COST + event.message.len() + event.data.as_ref().map_or(0, json_len),
-            Self::Lost { .. } => 0,
-        }
-    }
-
     fn origin(&self) -> Option<&Arc<Origin>> {
         match self {
             Self::Event(event) => event.origin.as_ref(),
@@ -96,7 +89,8 @@ type Loser = Option<(String, String)>;
 
 #[derive(Debug, Default)]
 struct Inner {
-    items: VecDeque<Item>,
+    /// With what each weighs: weighing an event means writing its data, and guests wait for this lock.
+    items: VecDeque<(Item, usize)>,
     bytes: usize,
     /// Not announced yet, by tenant and extension.
     lost: HashMap<Loser, (Option<Arc<Origin>>, u64)>,
@@ -109,9 +103,9 @@ impl Queue {
 
     /// Takes an event, cut to its limit, or counts it as lost. Never waits but for the lock, under which nothing waits.
     pub(super) fn push(&self, mut event: DebugEvent) {
-        cut(&mut event, self.bounds.event_bytes);
+        let data = cut(&mut event, self.bounds.event_bytes);
+        let cost = EVENT_COST + event.message.len() + data;
         let item = Item::Event(event);
-        let cost = item.cost();
         let waiting = {
             let mut inner = self.inner.lock();
             if inner.items.len() >= self.bounds.events || inner.bytes + cost > self.bounds.bytes {
@@ -120,7 +114,7 @@ impl Queue {
                 return;
             }
             inner.bytes += cost;
-            inner.items.push_back(item);
+            inner.items.push_back((item, cost));
             self.show(&inner);
             inner.items.len()
         };
@@ -135,10 +129,13 @@ impl Queue {
     pub(super) fn take(&self) -> Vec<Item> {
         let mut inner = self.inner.lock();
         let lost = std::mem::take(&mut inner.lost);
-        inner.items.extend(lost.into_values().map(|(origin, count)| Item::Lost { origin, count }));
+        let announced = lost.into_values().map(|(origin, count)| (Item::Lost { origin, count }, 0));
+        inner.items.extend(announced);
         let count = inner.items.len().min(BATCH_EVENTS);
-        let batch: Vec<Item> = inner.items.drain(..count).collect();
-        inner.bytes = inner.bytes.saturating_sub(batch.iter().map(Item::cost).sum());
+        let mut freed = 0;
+        let taken = inner.items.drain(..count).inspect(|(_, cost)| freed += cost);
+        let batch: Vec<Item> = taken.map(|(item, _)| item).collect();
+        inner.bytes = inner.bytes.saturating_sub(freed);
         self.show(&inner);
         batch
     }
@@ -182,8 +179,8 @@ impl Inner {
 }
 
 /// Message and data together keep to `max`. Data is for programs and half of it is of no use, so it stays whole or
-/// goes whole; it may take half of the room.
-fn cut(event: &mut DebugEvent, max: usize) {
+/// goes whole; it may take half of the room. Gives the bytes of data that are left.
+fn cut(event: &mut DebugEvent, max: usize) -> usize {
     let mut data = event.data.as_ref().map_or(0, json_len);
     if data > max / 2 {
         let left_out = serde_json::json!({ "left_out_bytes": data });
@@ -196,6 +193,7 @@ fn cut(event: &mut DebugEvent, max: usize) {
     if event.message.capacity() > 2 * event.message.len() {
         event.message.shrink_to_fit();
     }
+    data
 }
 
 /// The length of a value as JSON, without writing it.
