@@ -48,6 +48,9 @@ pub struct Redactor {
     search: Search,
     /// Some value has a space.
     spaces: bool,
+    /// Bytes of the shortest form. Decoding makes no text longer, so a shorter text holds no secret, however it is
+    /// encoded; most of what is looked at are such texts (names of fields, ids, numbers).
+    shortest: usize,
 }
 
 enum Search {
@@ -67,7 +70,7 @@ enum Search {
 impl Redactor {
     /// One that leaves every text as it is.
     pub fn empty() -> Self {
-        Self { search: Search::Nothing, spaces: false }
+        Self { search: Search::Nothing, spaces: false, shortest: 0 }
     }
 
     /// One for these values.
@@ -98,6 +101,7 @@ impl Redactor {
             }
             same
         });
+        let shortest = forms.iter().map(|form| form.bytes.len()).min().unwrap_or_default();
         let (mut patterns, mut groups): (Vec<&[u8]>, Vec<Vec<usize>>) = (Vec::new(), Vec::new());
         for (at, form) in forms.iter().enumerate() {
             let window = form.bytes.get(..WINDOW).unwrap_or(&form.bytes);
@@ -115,7 +119,7 @@ impl Redactor {
             Ok(automaton) => Search::Forms { automaton: Box::new(automaton), groups, forms },
             Err(_) => Search::Everything,
         };
-        Self { search, spaces }
+        Self { search, spaces, shortest }
     }
 
     /// Whether every text stays as it is.
@@ -197,6 +201,8 @@ impl Redactor {
             Search::Nothing => Vec::new(),
             Search::Everything if text.is_empty() => Vec::new(),
             Search::Everything => vec![(0, text.len())],
+            // Of a secret that was cut off, less than a form may be there.
+            Search::Forms { .. } if !cut && text.len() < self.shortest => Vec::new(),
             Search::Forms { .. } => self.find_in(text, cut, 0, None),
         }
     }
