@@ -141,7 +141,6 @@ mod tests {
             method: method.into(),
             path: path.into(),
             handler: "h".into(),
-            ..Endpoint::default()
         };
         vec![
             endpoint("POST", "/sync"),

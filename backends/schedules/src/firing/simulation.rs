@@ -148,7 +148,7 @@ impl World {
         for (key, seen, revision) in all {
             self.watch_one(i, key, Some(seen), revision);
         }
-        self.to_node(i, 1, Event::Tick);
+        self.send_node(i, 1, Event::Tick);
     }
 
     fn later(&mut self, after: u64, happening: Happening) {
@@ -157,7 +157,7 @@ impl World {
         self.happenings.insert(self.order, happening);
     }
 
-    fn to_node(&mut self, i: usize, after: u64, event: Event) {
+    fn send_node(&mut self, i: usize, after: u64, event: Event) {
         let epoch = self.nodes[i].epoch;
         self.later(after, Happening::At(i, epoch, event));
     }
@@ -165,7 +165,7 @@ impl World {
     fn watch_one(&mut self, i: usize, key: String, seen: Option<Seen>, revision: u64) {
         let lag = if self.rng.random_bool(0.1) { 3_000 } else { 50 };
         let after = self.rng.random_range(1..lag);
-        self.to_node(i, after, Event::Watch { key, seen, revision });
+        self.send_node(i, after, Event::Watch { key, seen, revision });
     }
 
     fn write(&mut self, key: &str, record: Option<Record>) -> u64 {
@@ -226,7 +226,7 @@ impl World {
         match event {
             Event::Tick => {
                 let after = self.rng.random_range(50..600);
-                self.to_node(i, after, Event::Tick);
+                self.send_node(i, after, Event::Tick);
             }
             Event::Watch { key, seen: Some(seen), .. } => node.firing.observe(now, &key, seen),
             Event::Watch { key, seen: None, revision } => node.firing.removed(&key, revision),
@@ -309,7 +309,7 @@ impl World {
         let takes = if self.rng.random_bool(0.15) { most } else { usual.min(most) };
         self.busy_until.insert(key.clone(), self.now + takes);
         self.runs += 1;
-        self.to_node(i, takes + 5, Event::RunEnd { key });
+        self.send_node(i, takes + 5, Event::RunEnd { key });
     }
 
     fn send(&mut self, i: usize, op: Op) {
@@ -322,10 +322,10 @@ impl World {
                 let late = self.rng.random_range(100..20_000);
                 self.later(late, Happening::Arrive(NODES, epoch, sent_mono, op.clone()));
             }
-            self.to_node(i, 5_000, Event::Reply { sent_mono, reply: Reply::Lost(op) });
+            self.send_node(i, 5_000, Event::Reply { sent_mono, reply: Reply::Lost(op) });
         } else if lossy {
             self.later(delay, Happening::Arrive(NODES, epoch, sent_mono, op.clone()));
-            self.to_node(i, 5_000, Event::Reply { sent_mono, reply: Reply::Lost(op) });
+            self.send_node(i, 5_000, Event::Reply { sent_mono, reply: Reply::Lost(op) });
         } else {
             self.later(delay, Happening::Arrive(i, epoch, sent_mono, op));
         }
@@ -336,7 +336,7 @@ impl World {
         let reply = if self.store_away_until > self.now { Reply::Lost(op) } else { self.apply(op) };
         if i < NODES && self.nodes[i].epoch == epoch {
             let after = self.rng.random_range(1..20);
-            self.to_node(i, after, Event::Reply { sent_mono, reply });
+            self.send_node(i, after, Event::Reply { sent_mono, reply });
         }
     }
 

@@ -34,7 +34,7 @@ enum Report {
     Prepared(Result<(), KvError>),
     LeaseRead(Result<Option<(Stored, u64)>, KvError>),
     LeaseWritten { sent_ms: u64, result: Result<Written, KvError> },
-    Watching(Result<Watch, KvError>),
+    Watching(Result<Box<Watch>, KvError>),
     Claimed { key: String, result: Result<Claimed, KvError> },
     Ran { key: String, result: Result<(), String> },
     Settled { key: String, ending: Ending, result: Result<Settled, KvError> },
@@ -54,7 +54,7 @@ pub(super) struct Driver<R, O> {
     firing: Firing,
     /// What claims gave, until it runs.
     records: HashMap<String, Record>,
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
     watch_at: Instant,
     watch_busy: bool,
     tasks: JoinSet<Report>,
@@ -249,7 +249,7 @@ impl<R: Runner, O: Observer> Driver<R, O> {
         if self.watch.is_none() && !self.watch_busy && Instant::now() >= self.watch_at {
             self.watch_busy = true;
             let store = Arc::clone(&self.store);
-            self.tasks.spawn(async move { Report::Watching(store.watch().await) });
+            self.tasks.spawn(async move { Report::Watching(store.watch().await.map(Box::new)) });
         }
     }
 
@@ -445,7 +445,7 @@ async fn read_lease(leases: &Bucket) -> Result<Option<(Stored, u64)>, KvError> {
 }
 
 /// The next entry of a watch, if there is one.
-async fn next(watch: &mut Option<Watch>) -> Option<Result<async_nats::jetstream::kv::Entry, String>> {
+async fn next(watch: &mut Option<Box<Watch>>) -> Option<Result<async_nats::jetstream::kv::Entry, String>> {
     match watch {
         Some(watch) => Some(watch.next().await?.map_err(|error| chain(&error).to_string())),
         None => std::future::pending().await,

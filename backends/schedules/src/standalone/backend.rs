@@ -218,8 +218,8 @@ fn changed(
         record.payload = payload;
     }
     let (cron, zone) = (record.cron.clone(), record.timezone.clone());
-    record.cron = change.cron.as_deref().map_or(cron.clone(), |cron| cron.trim().to_owned());
-    record.timezone = change.timezone.as_deref().map_or(zone.clone(), |zone| zone.trim().to_owned());
+    record.cron = change.cron.as_deref().map_or_else(|| cron.clone(), |cron| cron.trim().to_owned());
+    record.timezone = change.timezone.as_deref().map_or_else(|| zone.clone(), |zone| zone.trim().to_owned());
     let was_enabled = record.enabled;
     record.enabled = change.enabled.unwrap_or(was_enabled);
     let retimed = record.cron != cron || record.timezone != zone;

@@ -197,7 +197,7 @@ impl Record {
     /// As the guest sees it.
     pub(crate) fn shown(&self) -> Schedule {
         let last = self.last.as_ref();
-        let at = self.running.as_ref().map(|r| r.at_ms).or(last.map(|l| l.at_ms));
+        let at = self.running.as_ref().map(|r| r.at_ms).or_else(|| last.map(|l| l.at_ms));
         let status = match (&self.running, last) {
             (Some(_), _) => Some("running"),
             (None, Some(LastRun { status: LastStatus::Success, .. })) => Some("success"),
@@ -320,7 +320,7 @@ pub(crate) mod tests {
     fn only_the_claim_in_force_can_be_ended_or_given_back() {
         let mine = claim(300_000, 300_500);
         let taken = record(300_000).claim(&mine).unwrap();
-        let others = Claim { holder: "other".into(), ..mine.clone() };
+        let others = Claim { holder: "other".into(), ..claim(300_000, 300_500) };
         assert_eq!(taken.finish(&others, LastStatus::Success, None), None);
         assert_eq!(taken.release(&claim(0, 0)), None);
         assert_eq!(taken.release(&mine).unwrap().next_ms, Some(300_000));

@@ -18,7 +18,7 @@ impl Install {
         let endpoint = |method: &str, path: &str| Endpoint {
             method: method.into(),
             path: path.into(),
-            ..Endpoint::default()
+            handler: "dist/main".into(),
         };
         let run = Run {
             context: RunContext {
