@@ -121,6 +121,7 @@ impl Executor {
         let mut watch = Stopwatch::start();
         begin(&job, &record);
         let result = self.run(&job, &record, &mut watch).await;
+        let result = result.map_err(|fault| without_secrets(fault, &record));
         let usage = Usage {
             cpu_us: watch.cpu_us(),
             peak_memory_bytes: record.peak_memory(),
@@ -261,6 +262,14 @@ fn egress_rules(run: &Run) -> Result<Option<EgressRules>, Fault> {
         )
         .into()
     })
+}
+
+/// The words of a failure may be the guest's own (a header's name, an error that it answered): they go to the caller,
+/// to the worker's log and to traces.
+fn without_secrets(mut fault: Fault, record: &RunRecord) -> Fault {
+    fault.error.message = record.redact_cut(&fault.error.message).into_owned();
+    fault.detail = fault.detail.map(|detail| record.redact_cut(&detail).into_owned());
+    fault
 }
 
 /// A broken limit names itself, its value and who has set it.

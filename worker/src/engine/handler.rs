@@ -201,9 +201,11 @@ async fn call_http(
         }
     })?;
 
+    let record = Arc::clone(&store.data().scope().record);
+    let redact = |words: &str| record.redact(words).into_owned();
     let answer = async {
         let answer = receiver.await.map_err(|_| wasi_http::no_response())?;
-        let answer = answer.map_err(|code| wasi_http::error_code(&format!("{code:?}")))?;
+        let answer = answer.map_err(|code| wasi_http::error_code(&format!("{code:?}"), redact))?;
         read(answer, max_bytes).await
     };
     // Without tokio's budget: the last look below must find everything that is there.
@@ -235,10 +237,12 @@ async fn call_http_async(
     max_bytes: usize,
 ) -> Result<GuestResponse, HandlerError> {
     let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
+    let record = Arc::clone(&store.data().scope().record);
+    let redact = |words: &str| record.redact(words).into_owned();
     store
         .run_concurrent(async |accessor| {
             let answer = service.handle(accessor, request).await?;
-            let answer = answer.map_err(|code| wasi_http::error_code(&format!("{code:?}")))?;
+            let answer = answer.map_err(|code| wasi_http::error_code(&format!("{code:?}"), redact))?;
             let answer = accessor.with(|store| answer.into_http(store, sent))?;
             let answer = read(answer, max_bytes).await?;
             std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;

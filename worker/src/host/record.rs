@@ -96,6 +96,11 @@ impl RunRecord {
         self.started.get().map_or(Cow::Borrowed(text), |started| started.redactor.redact(text))
     }
 
+    /// The same for a text that may have been cut off at its end.
+    pub fn redact_cut<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.started.get().map_or(Cow::Borrowed(text), |started| started.redactor.redact_cut(text))
+    }
+
     /// Leaves words for the event of the host call that is under way: why it was refused, what the other side said.
     pub fn note(&self, words: impl Into<String>) {
         *self.note.lock() = Some(words.into());

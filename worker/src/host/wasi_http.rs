@@ -169,7 +169,9 @@ pub fn no_response() -> CallError {
 }
 
 /// It answered an error instead of a response: ends the run as a trap does. `debug` is the code as Rust prints it.
-pub fn error_code(debug: &str) -> CallError {
+/// `redact` takes secrets out of the guest's words: before anything else is done to them, because it would not know
+/// a secret whose control characters have been replaced or whose end has been cut off.
+pub fn error_code(debug: &str, redact: impl Fn(&str) -> String) -> CallError {
     let debug = debug.strip_prefix("ErrorCode::").unwrap_or(debug);
     let (name, payload) =
         debug.split_once('(').map_or((debug, None), |(name, payload)| (name, Some(payload)));
@@ -177,11 +179,33 @@ pub fn error_code(debug: &str) -> CallError {
     // The only case with words of the guest's own.
     let words = payload.filter(|_| name == "InternalError").and_then(|p| p.strip_prefix("Some(\""));
     if let Some(words) = words.and_then(|w| w.strip_suffix("\"))")) {
-        let mut words = words.replace(char::is_control, " ");
+        let mut words = redact(&unescaped(words)).replace(char::is_control, " ");
         truncate(&mut words, MESSAGE_BYTES);
         message = format!("{message}: {words}");
     }
     CallError::new(ErrorCode::Trap, message)
+}
+
+/// What `{:?}` made of a text, back.
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let escaped = if letter == '\\' { letters.next() } else { None };
+        match escaped {
+            None => out.push(letter),
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('t') => out.push('\t'),
+            Some('0') => out.push('\0'),
+            Some('u') => {
+                let digits: String = letters.by_ref().skip(1).take_while(|l| *l != '}').collect();
+                out.extend(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32));
+            }
+            Some(other) => out.push(other),
+        }
+    }
+    out
 }
 
 /// `HttpRequestDenied` is `HTTP-request-denied` in the WIT.
@@ -365,8 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn words_are_redacted_as_the_guest_wrote_them() {
+        let said = "a\u{1}b\u{fc}\u{7f}\"\\\n\r\t\0'\u{1f980}\u{200b}";
+        assert_eq!(unescaped(format!("{said:?}").trim_matches('"')), said);
+        let debug = format!("ErrorCode::InternalError(Some({said:?}))");
+        let message = error_code(&debug, |words| words.replace(said, "[redacted]")).message;
+        assert_eq!(message, "the guest answered with the error internal-error: [redacted]");
+    }
+
+    #[test]
     fn the_guests_error_is_named_as_in_the_wit_and_its_words_are_harmless() {
-        let message = |debug| error_code(debug).message;
+        let message = |debug| error_code(debug, str::to_owned).message;
         assert_eq!(
             message("ErrorCode::HttpRequestDenied"),
             "the guest answered with the error HTTP-request-denied"

@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod http_guests;
+mod limit_sources;
 mod limits;
 mod output;
 mod runs;

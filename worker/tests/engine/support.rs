@@ -9,6 +9,7 @@ use bytes::Bytes;
 use longshore_egress::{Egress, EgressConfig, EgressRules, SystemResolver};
 use longshore_proto::call::{RunContext, RunHttp};
 use longshore_proto::event::{DebugEvent, Kind};
+use longshore_proto::manifest::Manifest;
 use longshore_proto::{
     CallError, CapabilitySet, ContentHash, ErrorCode, ExecutionId, ExtensionId, Limits, Run, TenantId, User,
 };
@@ -33,7 +34,7 @@ pub fn built_guests() -> PathBuf {
 pub struct Folder {
     path: PathBuf,
     digests: Mutex<HashMap<PathBuf, [u8; 32]>>,
-    manifest: Mutex<Option<Arc<longshore_proto::manifest::Manifest>>>,
+    manifest: Mutex<Option<Arc<Manifest>>>,
 }
 
 #[async_trait::async_trait]
@@ -76,6 +77,19 @@ pub struct Fixture {
 
 pub fn fixture() -> Fixture {
     fixture_with(|_| {})
+}
+
+/// With a manifest that every bundle has.
+pub fn fixture_of(change: impl FnOnce(&mut ExecutorConfig), manifest: Manifest) -> Fixture {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = ExecutorConfig::new(EngineConfig::new(root.path()));
+    change(&mut config);
+    let events = Arc::new(Collected::default());
+    let manifest = Mutex::new(Some(Arc::new(manifest)));
+    let folder = Folder { path: built_guests(), manifest, ..Folder::default() };
+    let sink = Arc::clone(&events) as _;
+    let executor = Executor::new(config.clone(), Arc::new(folder), sink, no_backends()).unwrap();
+    Fixture { executor: Arc::new(executor), root, config, events }
 }
 
 pub fn fixture_with(change: impl FnOnce(&mut ExecutorConfig)) -> Fixture {
@@ -199,6 +213,10 @@ impl Call {
     }
     pub fn memory_mb(mut self, mb: u64) -> Self {
         self.run.limits.memory_mb = mb;
+        self
+    }
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.run.limits);
         self
     }
     pub fn user(mut self, user: User) -> Self {
