@@ -19,7 +19,8 @@ use longshore_worker::debug::DebugMetrics;
 use longshore_worker::engine::config::EngineConfig;
 use longshore_worker::engine::runtime::TABLE_ELEMENTS;
 use longshore_worker::execute::ExecutorConfig;
-use longshore_worker::metrics::{CacheMetrics, WorkerMetrics};
+use longshore_worker::host::backends::HostMetrics;
+use longshore_worker::metrics::{CacheMetrics, EgressMetrics, WorkerMetrics};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -55,6 +56,8 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     ScheduleMetrics::register(&shim);
     WorkerMetrics::register(&worker);
     CacheMetrics::register(&worker);
+    HostMetrics::register(&worker);
+    EgressMetrics::register(&worker);
     DebugMetrics::register(&worker);
     let registered: BTreeSet<String> =
         [shim, worker].iter().flat_map(|m| m.documented()).map(|(name, _)| name).collect();
@@ -119,6 +122,7 @@ fn every_variable_that_is_named_can_be_set() {
         "tests/tests/protocol/main.rs",
         // What guests find in their environment.
         "worker/src/host/wasi.rs",
+        "worker/tests/capabilities/behaviour.rs",
     ]
     .map(read)
     .join("\n");
@@ -160,7 +164,7 @@ fn the_limits_in_the_pages_are_those_of_the_code() {
         (TableConfig::default(), MachineConfig::default(), ArchiveLimits::default());
     let body = mib(limits::MAX_BODY_BYTES);
     assert_eq!(
-        run.response_bytes as u64,
+        run.maxima.response_bytes,
         limits::MAX_BODY_BYTES,
         "the pages name one limit for both directions"
     );
@@ -171,10 +175,12 @@ fn the_limits_in_the_pages_are_those_of_the_code() {
         format!("| wall time | {} s, at most {} s |", time / 1_000, most_time / 1_000),
         format!("| memory | {memory} MiB, at most {} |", shown(most_memory)),
         format!("| table elements | {} a table |", shown(TABLE_ELEMENTS as u64)),
-        format!("| host calls | {} |", shown(run.host_calls)),
+        format!("| host calls | {} |", shown(run.maxima.host_calls)),
+        format!("| outbound requests | {} |", run.maxima.outbound_requests),
         format!(
-            "| log, stdout, stderr | {} together, {} KiB a line |",
-            mib(run.log_bytes as u64),
+            "| log, stdout, stderr | {} and {} lines together, {} KiB a line |",
+            mib(run.maxima.log_bytes),
+            shown(run.maxima.log_lines),
             run.line_bytes >> 10
         ),
         format!("| answer | {body} of body, {} KiB of headers |", limits::MAX_HEADER_BYTES >> 10),
@@ -193,7 +199,8 @@ fn the_limits_in_the_pages_are_those_of_the_code() {
     let writing = [
         format!("`limits.timeout_ms` ({} by default, {} at most)", shown(time), shown(most_time)),
         format!("`limits.memory_mb` ({memory}, {})", shown(most_memory)),
-        format!("{} host calls", shown(run.host_calls)),
+        format!("{} host calls", shown(run.maxima.host_calls)),
+        format!("and a run sends {}.", run.maxima.outbound_requests),
         format!("At most {} packed", mib(archive.archive_bytes)),
     ];
     for (page, claims) in
