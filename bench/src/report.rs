@@ -104,7 +104,10 @@ pub fn table(report: &Report) -> String {
     let mut text = format!(
         "\nhello-rust beside an echo worker. {} Worker settings: {}.\n\
          {} rounds of {} s each, in turn: the median round (lowest - highest).\n\n",
-        machine(report), settings, report.rounds, report.seconds,
+        machine(report),
+        settings,
+        report.rounds,
+        report.seconds,
     );
     let mut row = |first: &str, name: &str, cells: &[String], failures: &str| {
         let _ = write!(text, "{first:>11}  {name:<12}");

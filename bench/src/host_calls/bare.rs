@@ -86,14 +86,16 @@ impl Bare {
 
 /// The bodies are those of `worker/src/host`, copied: there is no way to call them without what is measured here.
 fn functions(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.instance("alga:extension/context")?.func_wrap_async(
-        "get-context",
-        |store: StoreContextMut<'_, State>, (): ()| Box::new(async move { Ok((store.data().context(),)) }),
-    )?;
-    linker.instance("alga:extension/user")?.func_wrap_async(
-        "get-user",
-        |store: StoreContextMut<'_, State>, (): ()| Box::new(async move { Ok((store.data().user(),)) }),
-    )?;
+    linker
+        .instance("alga:extension/context")?
+        .func_wrap_async("get-context", |store: StoreContextMut<'_, State>, (): ()| {
+            Box::new(async move { Ok((store.data().context(),)) })
+        })?;
+    linker
+        .instance("alga:extension/user")?
+        .func_wrap_async("get-user", |store: StoreContextMut<'_, State>, (): ()| {
+            Box::new(async move { Ok((store.data().user(),)) })
+        })?;
     linker.instance("alga:extension/secrets")?.func_wrap_async(
         "get",
         |store: StoreContextMut<'_, State>, (key,): (String,)| {

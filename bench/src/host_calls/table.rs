@@ -18,7 +18,11 @@ pub fn table(report: &HostCalls) -> String {
     text.push_str("\nNanoseconds of the guest's thread in a call\n");
     text.push_str(&rows(report, |round| round.cpu_ns));
     if report.events_lost > 0 {
-        let _ = writeln!(text, "\n{} debug events found no room: fewer --host-calls lose none.", report.events_lost);
+        let _ = writeln!(
+            text,
+            "\n{} debug events found no room: fewer --host-calls lose none.",
+            report.events_lost
+        );
     }
     text.push_str(&verdict(report));
     text
@@ -44,13 +48,23 @@ fn rows(report: &HostCalls, what: fn(&Round) -> f64) -> String {
     text
 }
 
-/// The dearest function decides.
+/// The dearest function decides, by the clock. What its thread used is named beside it: publisher and Redis work at the
+/// same time, and where cores are few the clock counts their turns too.
 fn verdict(report: &HostCalls) -> String {
-    let added = report.functions.iter().map(|m| (m.added(&m.watched, |round| round.ns).median / 1e3, m.function));
-    let Some((most, function)) = added.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
-    let words = if most < report.bar_us { "met" } else { "NOT met" };
-    let bar = report.bar_us;
-    format!("\nadded to a host call, events on: at most {most:.2} us ({function}); under {bar} us: {words}\n")
+    let most = |what: fn(&Round) -> f64| {
+        let added = report.functions.iter().map(|m| (m.added(&m.watched, what).median / 1e3, m.function));
+        added.max_by(|a, b| a.0.total_cmp(&b.0))
+    };
+    let (Some((us, function)), Some((cpu_us, _))) = (most(|round| round.ns), most(|round| round.cpu_ns))
+    else {
+        return String::new();
+    };
+    let words = if us < report.bar_us { "met" } else { "NOT met" };
+    format!(
+        "\nadded to a host call, events on: at most {us:.2} us ({function}); under {} us: {words} ({cpu_us:.2} us of the \
+         guest's thread)\n",
+        report.bar_us
+    )
 }
 
 fn cell(spread: Spread) -> String {
