@@ -48,13 +48,15 @@ async fn every_broken_limit_has_its_own_code_and_a_neighbours_calls_are_unharmed
     let (spun, slept) = tokio::join!(error(&shim, &forever[0]), error(&shim, &forever[1]));
     assert!(is_timeout(&spun) && is_timeout(&slept), "{spun}, {slept}");
 
-    let out = "execute_failed: out_of_memory";
-    assert_eq!(error(&shim, &hog.post("/").memory_mb(64)).await, out);
+    let out = |mb: u64| {
+        format!("execute_failed: out_of_memory: {mb} MiB of memory and tables are allowed by the call")
+    };
+    assert_eq!(error(&shim, &hog.post("/").memory_mb(64)).await, out(64));
     let modest = shim.call(&hog.post("/?try&step=4").memory_mb(64)).await.json();
     let got = modest["mb"].as_u64().unwrap();
     assert!(modest["refused"] == true && (40..=64).contains(&got), "{modest}");
     assert_eq!(shim.call(&hog.post("/?mb=48").memory_mb(64)).await.json()["mb"], 48);
-    assert_eq!(error(&shim, &hog.post("/?mb=48").memory_mb(32)).await, out);
+    assert_eq!(error(&shim, &hog.post("/?mb=48").memory_mb(32)).await, out(32));
 
     for (kind, words) in [
         ("unreachable", "unreachable"),
@@ -69,7 +71,10 @@ async fn every_broken_limit_has_its_own_code_and_a_neighbours_calls_are_unharmed
     }
     assert_eq!(shim.call(&trap.post("/?kind=none")).await.json(), json!({ "trapped": false }));
 
-    assert_eq!(error(&shim, &overflow.post("/")).await, "execute_failed: stack_overflow");
+    assert_eq!(
+        error(&shim, &overflow.post("/")).await,
+        "execute_failed: stack_overflow: 1048576 bytes of stack are allowed by the worker"
+    );
     assert_eq!(shim.call(&overflow.post("/?depth=1000")).await.json()["depth"], 1_000);
 
     let elements: u64 = shim.call(&tables.post("/").memory_mb(64)).await.text().parse().unwrap();

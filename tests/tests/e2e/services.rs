@@ -19,7 +19,7 @@ async fn health_readiness_and_metrics_of_both_programs_answer_and_sigterm_ends_t
     let (stack, [worker], shim) = Stack::with_workers(&[]).await;
     let echo = stack.install("tenant-1", "echo");
     assert_eq!(shim.call(&echo.get("/")).await.status(), 200);
-    for service in [&worker, &shim] {
+    for (service, connection) in [(&worker, r#"connection="worker""#), (&shim, r#"connection="shim""#)] {
         for path in ["/livez", "/readyz", "/healthz", "/health", "/api/health", "/metrics"] {
             let reply = service.http().get(path).await;
             assert_eq!((reply.transport, reply.header("cache-control")), (200, Some("no-store")), "{path}");
@@ -32,7 +32,7 @@ async fn health_readiness_and_metrics_of_both_programs_answer_and_sigterm_ends_t
         assert!(health.as_object().unwrap().contains_key("ext_cache_max_bytes"), "{health}");
         assert_eq!(health["nats"], "ok");
         assert_eq!(service.metric("longshore_build_info").await, 1.0);
-        assert_eq!(service.metric("longshore_nats_connected").await, 1.0);
+        assert_eq!(service.metric_with("longshore_nats_connected", connection).await, 1.0);
     }
     assert_eq!(shim.metric_with("longshore_shim_requests_total", r#"code="ok""#).await, 1.0);
     assert_eq!(worker.metric("longshore_worker_admitted_total").await, 1.0);
