@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-/// Longest message kept of an answer, in bytes.
-pub const MAX_MESSAGE_BYTES: usize = 1024;
+/// Longest message kept of an answer, in bytes. More than an event shows of one text (1 KiB), so that a message that was cut
+/// here is cut again there, where the guest's secrets are known and the beginning of one is not left at the end.
+pub const MAX_MESSAGE_BYTES: usize = 2 * 1024;
 /// Longest `field-errors` text given to a guest, in bytes.
 pub const MAX_FIELD_ERRORS_BYTES: usize = 8 * 1024;
 /// Longest error code kept, in bytes; the platform's longest has 17.
@@ -44,28 +45,39 @@ impl Problem {
 
     /// As [`Problem::parse`], from an object.
     pub(crate) fn of(body: &Map<String, Value>, token: Option<&str>) -> Self {
-        let text =
-            |name: &str, max| Some(clean(body.get(name)?.as_str()?, token, max)).filter(|t| !t.is_empty());
+        let text = |name: &str| {
+            let cleaned = clean(body.get(name)?.as_str()?, token, MAX_MESSAGE_BYTES);
+            Some(cleaned).filter(|(text, _)| !text.is_empty())
+        };
+        let (message, is_cut) = text("error").or_else(|| text("message")).unwrap_or_default();
+        let is_token = |code: &str| token.is_some_and(|token| !token.is_empty() && code.contains(token));
+        let code = body.get("code").and_then(Value::as_str).filter(|code| is_code(code) && !is_token(code));
         let field_errors = ["fieldErrors", "field_errors"].iter().find_map(|n| body.get(*n)?.as_object());
         // What zod's `flatten` makes: one list of messages a field.
         let flattened = || body.get("details")?.get("fieldErrors")?.as_object();
         Self {
-            message: text("error", MAX_MESSAGE_BYTES)
-                .or_else(|| text("message", MAX_MESSAGE_BYTES))
-                .unwrap_or_default(),
-            code: text("code", MAX_CODE_BYTES),
+            message,
+            // Whoever looks for the beginning of a secret looks at the end of a text: nothing may follow a cut message.
+            code: code.filter(|_| !is_cut).map(str::to_owned),
             field_errors: field_errors.or_else(flattened).and_then(|fields| field_errors_text(fields, token)),
         }
     }
 }
 
-/// The object as JSON text of strings. Whole fields are left out once the limit is reached, so that it stays JSON.
+/// A word for programs, and not a text of whatever length that would have to be cut.
+fn is_code(code: &str) -> bool {
+    (1..=MAX_CODE_BYTES).contains(&code.len())
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+}
+
+/// The object as JSON text of strings. Fields that are too long are left out, and so are those beyond the limit: it stays
+/// JSON, and no text in it is cut.
 fn field_errors_text(fields: &Map<String, Value>, token: Option<&str>) -> Option<String> {
     let mut kept = Map::new();
     // The braces.
     let mut bytes = 2;
     for (name, value) in fields {
-        let message = match value {
+        let (message, cut) = match value {
             Value::String(message) => clean(message, token, MAX_MESSAGE_BYTES),
             Value::Array(all) => {
                 let all: Vec<&str> = all.iter().filter_map(Value::as_str).take(16).collect();
@@ -73,7 +85,10 @@ fn field_errors_text(fields: &Map<String, Value>, token: Option<&str>) -> Option
             }
             other => clean(&other.to_string(), token, MAX_MESSAGE_BYTES),
         };
-        let name = clean(name, token, 256);
+        let (name, name_cut) = clean(name, token, 256);
+        if cut || name_cut {
+            continue;
+        }
         let entry = Value::String(message);
         // Two quotes, a colon and a comma; escapes of the name are counted by writing it.
         bytes += Value::String(name.clone()).to_string().len() + entry.to_string().len() + 2;
@@ -85,9 +100,9 @@ fn field_errors_text(fields: &Map<String, Value>, token: Option<&str>) -> Option
     (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
-/// The text without the token and without what moves a terminal's cursor, cut to `max` bytes. The token goes first: a cut one
-/// would not be found.
-fn clean(text: &str, token: Option<&str>, max: usize) -> String {
+/// The text without the token and without what moves a terminal's cursor, cut to `max` bytes, and whether it was cut. The token
+/// goes first: a cut one would not be found.
+fn clean(text: &str, token: Option<&str>, max: usize) -> (String, bool) {
     let text = match token.filter(|t| !t.is_empty()) {
         Some(token) => text.replace(token, REDACTED),
         None => text.to_owned(),
@@ -96,11 +111,11 @@ fn clean(text: &str, token: Option<&str>, max: usize) -> String {
     for c in text.chars() {
         let c = if c.is_control() || is_invisible(c) { ' ' } else { c };
         if clean.len() + c.len_utf8() > max {
-            break;
+            return (clean, true);
         }
         clean.push(c);
     }
-    clean
+    (clean, false)
 }
 
 /// Line separators and direction overrides, with which a message can look like another one.
@@ -137,10 +152,10 @@ mod tests {
     #[test]
     fn neither_the_token_nor_control_characters_survive() {
         let problem =
-            parse(&json!({"error": "bad runner-token\r\nINFO all is well\u{1b}[2J\u{202e}x", "code": "a\nb",
+            parse(&json!({"error": "bad runner-token\r\nINFO all is well\u{1b}[2J\u{202e}x", "code": "A_B",
             "fieldErrors": {"runner-token": "runner-token"}}));
         assert_eq!(problem.message, "bad [redacted]  INFO all is well [2J x");
-        assert_eq!(problem.code.as_deref(), Some("a b"));
+        assert_eq!(problem.code.as_deref(), Some("A_B"));
         assert_eq!(problem.field_errors.as_deref(), Some(r#"{"[redacted]":"[redacted]"}"#));
     }
 
@@ -151,10 +166,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_stays_text() {
-        let problem = parse(&json!({ "error": "é".repeat(10_000), "code": "C".repeat(10_000) }));
-        assert_eq!(problem.message.len(), MAX_MESSAGE_BYTES);
-        assert_eq!(problem.code.unwrap().len(), MAX_CODE_BYTES);
+    fn what_is_too_long_is_cut_and_stays_text_with_nothing_after_it() {
+        let problem = parse(&json!({ "error": "é".repeat(10_000), "code": "CODE" }));
+        assert_eq!((problem.message.len(), &problem.code), (MAX_MESSAGE_BYTES, &None));
+        assert!(problem.to_string().ends_with('é'));
+    }
+
+    #[test]
+    fn a_code_is_a_word_or_nothing() {
+        let code = |code: &str| parse(&json!({ "error": "x", "code": code })).code;
+        assert_eq!(code("REVISION_MISMATCH").as_deref(), Some("REVISION_MISMATCH"));
+        for none in ["", "a b", "a\nb", "é", "(x)", "X_runner-token", &"C".repeat(65)] {
+            assert_eq!(code(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_error_that_is_too_long_is_left_out_and_not_cut() {
+        let long = "x".repeat(MAX_MESSAGE_BYTES + 1);
+        let problem = parse(&json!({ "fieldErrors": { "a": long, "b": "short", &long: "c" } }));
+        assert_eq!(problem.field_errors.as_deref(), Some(r#"{"b":"short"}"#));
     }
 
     #[test]

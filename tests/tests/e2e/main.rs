@@ -11,6 +11,7 @@
 
 mod bodies;
 mod bundles;
+mod canary;
 mod errors;
 mod every_example;
 mod examples;

@@ -58,7 +58,8 @@ impl RunScope {
     /// Logs for the operator that a backend failed. Guests get the short error of the WIT.
     pub fn upstream_failed(&self, error: &dyn std::error::Error) {
         let cause = longshore_service::errors::chain(error).to_string();
-        tracing::warn!(error = %self.record.redact(&cause), "a capability's backend failed");
+        // What the other side said may have been cut.
+        tracing::warn!(error = %self.record.redact_cut(&cause), "a capability's backend failed");
     }
 
     /// Whether the secrets have expired since the run began.

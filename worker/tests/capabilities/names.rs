@@ -1,12 +1,13 @@
 //! Crafted namespaces, keys and install ids against both storages and the platform's APIs: each is refused and nothing is
 //! sent, or it is there in its escaped form and nowhere else.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 use longshore_storage::{JetStreamSettings, Storage};
 use longshore_stub_platform::{Options, StubPlatform};
 use longshore_tests::nats::{Client, Nats};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::functions::{self, Behind, World};
 use crate::support::{Bench, Setup, TOKEN, drive, function};
@@ -104,14 +105,13 @@ fn is_refusal(result: &Value) -> bool {
 #[tokio::test]
 async fn names_that_no_storage_takes_are_refused_and_nothing_is_sent() {
     let stub = StubPlatform::start(Options::default()).await.unwrap();
-    let (nats, watch) = (Nats::start().await, ());
-    let _ = watch;
+    let nats = Nats::start().await;
     let storage = on(&nats).await;
     let mut seen = watched(&nats).await;
     let platform = Bench::new(&Setup::on(&stub));
     let jetstream = platform.beside(&Setup { storage: Some(storage), ..Setup::default() });
     let calls = refused_calls();
-    // A body per name: one of 10 MB each.
+    // One run each: some names are of 10 MB.
     for call in calls {
         for bench in [&platform, &jetstream] {
             let result = bench.one(drive([call.clone()])).await;

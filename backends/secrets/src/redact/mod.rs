@@ -81,8 +81,11 @@ impl Redactor {
         for value in values.into_iter().filter(|value| value.len() >= MIN_BYTES) {
             spaces |= value.contains(' ');
             Form::add_all(value.as_bytes(), &mut forms);
-            if value.contains('\n') {
-                let long = value.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES);
+            if value.contains(char::is_control) {
+                // At every control character, and not only at the ends of lines: where texts of others are shown, these are
+                // replaced by blanks, and the value is not whole any more.
+                let pieces = value.split(char::is_control);
+                let long = pieces.map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES);
                 for line in long.take(lines) {
                     lines -= 1;
                     Form::add_all(line.as_bytes(), &mut forms);
