@@ -44,13 +44,18 @@ macro_rules! host_call {
 }
 pub(crate) use host_call;
 
-/// A host call under way.
+/// The outcome of a call whose end nobody waited for: the run was over first, or a `wasi:http` guest let go of it.
+const UNFINISHED: &str = "unfinished";
+
+/// A host call under way. One that is dropped is counted and recorded as `unfinished`: it is what a run that ended in
+/// a timeout was waiting for.
 pub struct HostCall {
     name: &'static str,
     granted: bool,
     began: Instant,
     args: Option<Value>,
     note: Option<String>,
+    ended: bool,
     scope: std::sync::Arc<RunScope>,
 }
 
@@ -66,7 +71,9 @@ impl HostCall {
         needs: Capability,
         args: impl FnOnce(&mut Room<'_>) -> Value,
     ) -> Result<Self, Stop> {
-        if !scope.record.charge_host_call() && needs != Capability::LogEmit {
+        if needs == Capability::LogEmit {
+            scope.record.count_log_call();
+        } else if !scope.record.charge_host_call() {
             return Err(Stop::HostCalls);
         }
         let granted = scope.run.capabilities.has(needs);
@@ -74,7 +81,7 @@ impl HostCall {
         let silent = needs == Capability::LogEmit && scope.record.is_log_full();
         let shown = scope.record.is_watched() && !silent;
         let args = shown.then(|| args(&mut Room::new(scope.secrets.redactor())));
-        Ok(Self { name, granted, began: Instant::now(), args, note: None, scope })
+        Ok(Self { name, granted, began: Instant::now(), args, note: None, ended: false, scope })
     }
 
     /// Whether the install grants what the call needs.
@@ -101,11 +108,15 @@ impl HostCall {
     }
 
     /// The same for a call whose result is not one of the WIT.
-    pub fn publish(self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>) -> Value) {
-        let record = &self.scope.record;
+    pub fn publish(mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>) -> Value) {
+        self.report(outcome, result);
+    }
+
+    fn report(&mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>) -> Value) {
+        self.ended = true;
         let took = self.began.elapsed();
         self.scope.backends.metrics.ended(self.name, outcome, took);
-        let Some(args) = self.args else { return };
+        let Some(args) = self.args.take() else { return };
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let room = &mut Room::new(self.scope.secrets.redactor());
         let data = object([
@@ -114,15 +125,23 @@ impl HostCall {
             ("outcome", outcome.into()),
             ("args", args),
             ("result", result(room)),
-            ("note", self.note.map_or(Value::Null, |note| room.text(&note))),
+            ("note", self.note.take().map_or(Value::Null, |note| room.text(&note))),
         ]);
-        record.emit(
+        self.scope.record.emit(
             Kind::HostCall,
             Level::Debug,
             Stream::Log,
             format!("{} {outcome}", self.name),
             Some(data),
         );
+    }
+}
+
+impl Drop for HostCall {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.report(UNFINISHED, |_| Value::Null);
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub struct RunRecord {
     config: OutputConfig,
     started: OnceLock<Started>,
     host_calls: AtomicU64,
+    /// Those among the host calls that log a line, which the limit of host calls leaves out.
+    log_calls: AtomicU64,
     outbound_requests: AtomicU64,
     /// Words for the event of the host call that is under way.
     note: Mutex<Option<String>>,
@@ -67,6 +69,7 @@ impl RunRecord {
             config,
             started: OnceLock::new(),
             host_calls: AtomicU64::new(0),
+            log_calls: AtomicU64::new(0),
             outbound_requests: AtomicU64::new(0),
             note: Mutex::new(None),
             memory_refused: AtomicBool::new(false),
@@ -247,7 +250,12 @@ impl RunRecord {
         self.output.lock().budget.is_full()
     }
 
-    /// Counts a host call; whether it is within the limit.
+    /// Counts a host call that logs a line: lines have limits of their own.
+    pub fn count_log_call(&self) {
+        self.log_calls.fetch_add(1, Relaxed);
+    }
+
+    /// Counts any other host call; whether it is within the limit.
     pub fn charge_host_call(&self) -> bool {
         let limit = self.started.get().map_or(0, |started| started.limits.host_calls.value);
         self.host_calls.fetch_add(1, Relaxed) < limit
@@ -264,9 +272,9 @@ impl RunRecord {
         self.outbound_requests.load(Relaxed)
     }
 
-    /// Host calls so far.
+    /// Host calls so far, those that log included.
     pub fn host_calls(&self) -> u64 {
-        self.host_calls.load(Relaxed)
+        self.host_calls.load(Relaxed).saturating_add(self.log_calls.load(Relaxed))
     }
 
     /// Remembers that a growth was refused.
@@ -304,5 +312,22 @@ impl RunRecord {
         };
         let config = OutputConfig { line_bytes: 1, guest_log: false };
         Self::new(origin, Arc::new(crate::events::NoEvents), config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::WorkerMaxima;
+
+    #[test]
+    fn lines_of_the_log_are_counted_and_take_nothing_from_the_host_calls() {
+        let record = RunRecord::for_tests();
+        let worker = WorkerMaxima { host_calls: 2, ..WorkerMaxima::default() };
+        let limits = RunLimits::lowest(&worker, &Default::default(), &Default::default());
+        record.start(limits, Arc::new(Redactor::empty()));
+        (0..100).for_each(|_| record.count_log_call());
+        assert_eq!([(); 3].map(|()| record.charge_host_call()), [true, true, false]);
+        assert_eq!(record.host_calls(), 103);
     }
 }

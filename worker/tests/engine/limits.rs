@@ -53,6 +53,14 @@ async fn a_run_that_makes_too_many_host_calls_ends_and_one_that_logs_does_not() 
     let outcome = fixture.run(call("log-flood", "/?n=100&to=log")).await;
     assert_eq!(json(&outcome)["lines"], json!(100));
     assert_eq!(fixture.messages(Kind::Log).len() - before, 100);
+    // Nor do the lines take anything from the calls that count.
+    let calls = json!({"calls": [
+        {"fn": "logging.log-info", "args": {"message": "x"}, "repeat": 50},
+        {"fn": "secrets.list-keys", "repeat": 10},
+    ]});
+    let outcome =
+        fixture.run(call("driver", "/").grant_all().post("application/json", calls.to_string())).await;
+    assert_eq!((answer(&outcome).status, outcome.usage.host_calls), (200, 60));
 }
 
 #[tokio::test]
