@@ -3,7 +3,7 @@
 //! Records URL, headers and body of request and answer, without credentials, and why a request was refused.
 //!
 //! `{{secret:name}}` in a header or in the body of `http.fetch` is replaced on the way out, for hosts that the secret
-//! names (`longshore-secrets`).
+//! names (`longshore-secrets`) and for guests that may have secrets (`cap:secrets.get`).
 
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ enum FetchError {
     Method,
     Header,
     Handle(HandleError),
+    /// A handle, and the install grants no secrets.
+    NoSecrets,
 }
 
 impl From<EgressError> for FetchError {
@@ -66,7 +68,7 @@ impl FetchError {
         match self {
             Self::Method => HttpError::InvalidUrl,
             Self::Header => HttpError::Transport,
-            Self::Handle(_) => HttpError::NotAllowed,
+            Self::Handle(_) | Self::NoSecrets => HttpError::NotAllowed,
             Self::Egress(error) => match error.http_error() {
                 HttpErrorKind::InvalidUrl => HttpError::InvalidUrl,
                 HttpErrorKind::NotAllowed => HttpError::NotAllowed,
@@ -81,6 +83,7 @@ impl FetchError {
             Self::Method => "the method is no HTTP method".to_owned(),
             Self::Header => "a header is none, or is none with its secret".to_owned(),
             Self::Handle(error) => error.to_string(),
+            Self::NoSecrets => "a secret's handle needs cap:secrets.get".to_owned(),
             // Without its sources: they may name addresses of the operator's network.
             Self::Egress(error) => error.to_string(),
         }
@@ -130,9 +133,12 @@ impl RunScope {
     fn with_secrets(&self, text: Vec<u8>, uri: &Uri) -> Result<Bytes, FetchError> {
         let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let host = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(default));
-        match self.secrets.expand(&text, &host).map_err(FetchError::Handle)? {
-            None => Ok(text.into()),
-            Some(expanded) => Ok(Bytes::copy_from_slice(&expanded)),
+        match self.secrets.expand(&text, &host) {
+            Ok(None) => Ok(text.into()),
+            // Whether there is such a secret is not said to a guest that may have none.
+            _ if !self.run.capabilities.has(Capability::SecretsGet) => Err(FetchError::NoSecrets),
+            Ok(Some(expanded)) => Ok(Bytes::copy_from_slice(&expanded)),
+            Err(error) => Err(FetchError::Handle(error)),
         }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod behaviour;
+mod edges;
 mod functions;
 mod hostile;
 mod names;

@@ -258,6 +258,25 @@ impl Call {
         self
     }
 
+    /// With these capabilities and what always is granted.
+    pub fn granted(mut self, capabilities: &[&str]) -> Self {
+        self.run.capabilities = CapabilitySet::parse(capabilities.iter().copied()).unwrap();
+        self
+    }
+
+    /// With these secrets instead.
+    pub fn secrets(mut self, secrets: &Value) -> Self {
+        let envelope = self.run.secret_envelope.as_mut().unwrap();
+        envelope.ciphertext_b64 = BASE64.encode(secrets.to_string());
+        self
+    }
+
+    /// With so many milliseconds.
+    pub fn timeout_ms(mut self, timeout_ms: u64) -> Self {
+        self.run.limits.timeout_ms = timeout_ms;
+        self
+    }
+
     pub fn install(mut self, id: Option<&str>) -> Self {
         self.run.context.install_id = id.map(str::to_owned);
         self
