@@ -1,6 +1,7 @@
 //! Real guests through the executor: what they get, what they may use, what they leave behind.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "helpers outside of test functions are tests too: a failure there shall stop the test"
 )]
 
