@@ -6,6 +6,7 @@
 //! names (`longshore-secrets`) and for guests that may have secrets (`cap:secrets.get`).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION, SET_COOKIE};
 use ::http::uri::Scheme;
@@ -46,6 +47,11 @@ fn header_shown(name: &str, value: &String, room: &mut Room<'_>) -> serde_json::
     };
     serde_json::Value::Array(vec![room.text(name), shown])
 }
+
+/// What is left of a run when its requests have to be over: this part of the time that it had, at most [`MOST_LEFT`].
+/// A guest whose request hangs can say so; with the deadline of the run for both, the run would always end first.
+const PART_LEFT: u32 = 10;
+const MOST_LEFT: Duration = Duration::from_secs(1);
 
 /// Why `http.fetch` has no answer.
 enum FetchError {
@@ -95,10 +101,16 @@ impl RunScope {
         Who { tenant: &self.run.context.tenant, install_rules: self.egress.as_ref() }
     }
 
+    /// When a request that begins now has to be over.
+    fn request_deadline(&self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline.checked_sub((left / PART_LEFT).min(MOST_LEFT)).unwrap_or(self.deadline)
+    }
+
     async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse, FetchError> {
         let request = self.outgoing(request)?;
         let options = SendOptions {
-            deadline: self.deadline,
+            deadline: self.request_deadline(),
             connect_timeout: None,
             first_byte_timeout: None,
             between_bytes_timeout: None,
@@ -217,7 +229,7 @@ impl WasiHttpHooks for Outgoing {
                 return Err(Error::HttpRequestDenied);
             }
             let options = SendOptions {
-                deadline: scope.deadline,
+                deadline: scope.request_deadline(),
                 connect_timeout: options.connect_timeout,
                 first_byte_timeout: options.first_byte_timeout,
                 between_bytes_timeout: options.between_bytes_timeout,
