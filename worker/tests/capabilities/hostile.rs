@@ -1,14 +1,16 @@
 //! Outbound requests that must not happen, by both doors.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use longshore_egress::EgressConfig;
+use longshore_egress::{EgressConfig, EgressRules, Resolve};
 use longshore_proto::event::Kind;
 use longshore_worker::limits::WorkerMaxima;
 use serde_json::{Value, json};
 
 use crate::support::{Bench, Names, Setup, drive, function, get};
-use crate::upstream::{Server, whole};
+use crate::upstream::{Answer, Server, whole};
 
 /// What the note of a refusal says.
 const PRIVATE: &str = "not on the public internet";
@@ -234,6 +236,45 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     }
     assert!(!server.requests().iter().any(|request| request.to_lowercase().contains("cookie")));
     assert_eq!(victim.connections().await, 0);
+}
+
+/// Answers the next of a list each time, and the last for ever.
+struct Rebinding(AtomicUsize, &'static [&'static str]);
+
+#[async_trait::async_trait]
+impl Resolve for Rebinding {
+    async fn resolve(&self, _host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        let asked = self.0.fetch_add(1, Relaxed);
+        let answer = self.1[asked.min(self.1.len() - 1)];
+        Ok(vec![SocketAddr::new(answer.parse().unwrap(), port)])
+    }
+}
+
+/// 127.0.0.2 plays the public address and 127.0.0.1 the internal one: a network of the list tells them apart as the
+/// public check otherwise does.
+#[tokio::test]
+async fn a_resolver_that_changes_its_answer_gains_nothing() {
+    let victim = Server::start().await;
+    let port = victim.port();
+    let public = Server::on(&format!("127.0.0.2:{port}")).await;
+    let rules = EgressRules::from_variable(&["127.0.0.2/32"]).unwrap();
+    let setup = Setup {
+        egress: EgressConfig { rules, allow_private: true, ..EgressConfig::default() },
+        resolver: Arc::new(Rebinding(AtomicUsize::new(0), &["127.0.0.2", "127.0.0.1"])),
+        ..Setup::default()
+    };
+    let bench = Bench::new(&setup);
+    // No connection is kept, so that the second request asks again.
+    public.answers(Answer::Last(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec()));
+    let url = format!("http://rebind.example:{port}/");
+    assert_eq!(bench.one(drive([fetch(&url)])).await["ok"]["status"], 200);
+    for _ in 0..3 {
+        assert_eq!(bench.one(drive([fetch(&url)])).await, json!({ "err": "not-allowed" }));
+        let outcome = bench.run(get("http-echo", &format!("/?send=rebind.example:{port}"))).await;
+        let body = outcome.result.unwrap().body.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("HttpRequestDenied"), "{body:?}");
+    }
+    assert_eq!((public.requests().len(), victim.connections().await), (1, 0));
 }
 
 fn with_header(url: &str, name: &str, value: &str) -> Value {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use longshore_storage::{JetStreamSettings, Storage};
+use longshore_storage::{INSTALL_BYTES, JetStreamSettings, Storage};
 use longshore_stub_platform::{Options, StubPlatform};
 use longshore_tests::nats::{Client, Nats};
 use serde_json::{Value, json};
@@ -253,6 +253,42 @@ async fn odd_install_ids_are_one_escaped_segment_for_every_api() {
             assert_eq!(request.path, format!("/api/internal/ext-{api}/install/{segment}"), "{install}");
         }
     }
+}
+
+#[tokio::test]
+async fn install_ids_are_one_token_in_jetstream_or_are_refused() {
+    let nats = Nats::start().await;
+    let storage = on(&nats).await;
+    let mut seen = watched(&nats).await;
+    let bench = Bench::new(&Setup { storage: Some(storage), ..Setup::default() });
+    let odd = ODD_INSTALLS.iter().map(|(install, _)| (*install).to_owned());
+    let mut stored = 0;
+    for install in odd.chain(refused_installs()).chain(["i-1.n", "$KV", "=YQ"].map(str::to_owned)) {
+        let calls = [put("n", &install.replace(['/', '\r', '\n', '\0'], "_")), list("n")];
+        let results = bench.results(drive(calls).install(Some(&install))).await;
+        if install.len() > INSTALL_BYTES {
+            assert!(results.iter().all(is_refusal), "{install:?}: {results:?}");
+            continue;
+        }
+        // An id is bytes to this storage: there is nowhere to climb to.
+        let ok = results[0]["ok"].is_object();
+        assert!(ok || is_refusal(&results[0]), "{install:?}: {results:?}");
+        if ok {
+            stored += 1;
+            assert_eq!(results[1]["ok"].as_array().unwrap().len(), 1, "{install:?}: {results:?}");
+        }
+    }
+    let subjects = seen.subjects().await;
+    let mut installs = std::collections::BTreeSet::new();
+    for subject in &subjects {
+        let tokens: Vec<_> = subject.split('.').collect();
+        assert!(matches!(tokens.len(), 5 | 7), "{subject}");
+        assert_eq!((tokens[0], tokens[1], tokens[3]), ("$KV", "longshore-storage", "tenant-1"), "{subject}");
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_=".contains(&b);
+        assert!(tokens[4..].iter().all(|token| token.bytes().all(plain)), "{subject}");
+        installs.insert(tokens[4].to_owned());
+    }
+    assert_eq!(installs.len(), stored, "each has a place of its own: {installs:?}");
 }
 
 #[tokio::test]

@@ -36,7 +36,11 @@ pub fn whole(status: u16, headers: &str, body: &str) -> Answer {
 
 impl Server {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on("127.0.0.1:0").await
+    }
+
+    pub async fn on(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Self {
             address,
