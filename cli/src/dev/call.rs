@@ -48,8 +48,8 @@ pub(super) struct Answer {
 }
 
 impl Call {
-    /// `GET /hello` of an uploaded example, on behalf of a developer, with all that its manifest asks for.
-    pub(super) fn hello(
+    /// `GET` of an uploaded example's path, on behalf of a developer, with all that its manifest asks for.
+    pub(super) fn get(
         base: &str,
         tenant: &TenantId,
         to: &Uploaded,
@@ -68,7 +68,7 @@ impl Call {
                 trigger: serde_json::Value::Null,
                 schedule_id: serde_json::Value::Null,
             },
-            http: ExecuteHttp { method: "GET".into(), path: "/hello".into(), ..ExecuteHttp::default() },
+            http: ExecuteHttp { method: "GET".into(), path: to.path.into(), ..ExecuteHttp::default() },
             providers: to.capabilities.clone(),
             user: Some(User {
                 user_id: "dev".into(),
@@ -177,6 +177,7 @@ mod tests {
 
     fn call(token: Option<&str>) -> Call {
         let to = Uploaded {
+            path: "/hello",
             name: "hello-rust".into(),
             extension: "e-1".parse().unwrap(),
             install: "i-1".into(),
@@ -185,7 +186,7 @@ mod tests {
             hash: longshore_proto::ContentHash::from_bytes([7; 32]),
             size: 1,
         };
-        Call::hello("http://127.0.0.1:8085", &"t-1".parse().unwrap(), &to, token).unwrap()
+        Call::get("http://127.0.0.1:8085", &"t-1".parse().unwrap(), &to, token).unwrap()
     }
 
     #[test]

@@ -19,6 +19,8 @@ const MAX_FILES: usize = 10_000;
 pub(super) struct Uploaded {
     /// Its folder's name.
     pub(super) name: String,
+    /// What is asked of it.
+    pub(super) path: &'static str,
     /// Its registry id.
     pub(super) extension: ExtensionId,
     /// The id of its install for the tenant.
@@ -89,6 +91,7 @@ impl Packed {
     pub(super) async fn upload(
         self,
         name: &str,
+        path: &'static str,
         tenant: &TenantId,
         store: &dyn BundleStore,
     ) -> anyhow::Result<Uploaded> {
@@ -103,6 +106,7 @@ impl Packed {
             .with_context(|| format!("cannot upload {name} to {}", store.url(&key.object_key())))?;
         Ok(Uploaded {
             name: name.to_owned(),
+            path,
             install: ids.install(tenant.as_str()).to_string(),
             version: ids.version.to_string(),
             capabilities: self.manifest.capabilities,

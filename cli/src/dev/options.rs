@@ -35,7 +35,7 @@ pub struct DevArgs {
     /// The folder of all data
     #[arg(long, env = "LONGSHORE_DEV_DATA", default_value = ".longshore", value_name = "DIR")]
     pub data: PathBuf,
-    /// The folder of `hello-rust` and `hello-js`
+    /// The folder of the examples that are called: `hello-rust`, `clients-rust`, `storage-rust`, `hello-js`
     #[arg(long, env = "LONGSHORE_DEV_EXAMPLES", default_value = "examples", value_name = "DIR")]
     pub examples: PathBuf,
     /// What the platform's stand-in holds (clients, services, REST collections), as JSON; unset: sample data

@@ -25,8 +25,14 @@ use super::s3::{ACCESS_KEY, S3Endpoint, SECRET_KEY};
 use super::ui::Ui;
 use super::{nats, ports, redis};
 
-/// The examples, in the order of their calls: the one that is ready at once comes first.
-const EXAMPLES: [&str; 2] = ["hello-rust", "hello-js"];
+/// The examples and what is asked of them, in the order of their calls: those that are ready at once come first. One
+/// reads the platform's sample data, one the fleet's own storage.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("hello-rust", "/hello"),
+    ("clients-rust", "/clients?search=a"),
+    ("storage-rust", "/visits"),
+    ("hello-js", "/hello"),
+];
 /// A call that waits for a compile ends by itself; this is beyond all its tries.
 const CALL_LIMIT: Duration = Duration::from_secs(300);
 /// A worker or shim that ran this long before it ended is started again; one that did not would only end again.
@@ -225,7 +231,7 @@ impl Session {
         };
         let store = config.open()?;
         let mut uploaded = Vec::new();
-        for name in EXAMPLES {
+        for (name, path) in EXAMPLES {
             let dir = self.args.examples.join(name);
             if !dir.is_dir() {
                 self.ui.item(name, format!("left out: there is no {}", dir.display()));
@@ -239,7 +245,7 @@ impl Session {
                 );
                 continue;
             };
-            let example = packed.upload(name, &self.tenant, &*store).await?;
+            let example = packed.upload(name, path, &self.tenant, &*store).await?;
             step.done(format!(
                 "uploaded {} ({} KiB, tenant {})",
                 example.hash,
@@ -252,7 +258,7 @@ impl Session {
     }
 
     async fn call(&mut self, base: &str, to: Uploaded, redis_port: u16) -> anyhow::Result<Called> {
-        let call = Call::hello(base, &self.tenant, &to, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
+        let call = Call::get(base, &self.tenant, &to, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
         self.data.write(&format!("{}.json", to.name), &call.json)?;
         let step = self.ui.long_step(&to.name, "calling (the first call compiles its component)");
         let http = HttpClient::new();
