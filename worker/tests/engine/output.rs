@@ -107,3 +107,21 @@ async fn a_long_log_line_is_cut_at_a_character() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_logged_json_object_becomes_fields_and_anything_else_stays_a_text() {
+    let fixture = fixture();
+    let lines = [
+        (r#"{"order": 7, "state": "paid"}"#, Some(json!({"fields": {"order": 7, "state": "paid"}}))),
+        (r#"[1, 2]"#, None),
+        (r#"{"order": }"#, None),
+        ("plain", None),
+    ];
+    let calls: Vec<_> =
+        lines.iter().map(|(line, _)| json!({"fn": "logging.log-info", "args": {"message": line}})).collect();
+    let body = json!({ "calls": calls }).to_string();
+    fixture.run(call("driver", "/").post("application/json", body)).await.result.unwrap();
+    let events: Vec<_> = fixture.of_kind(Kind::Log).into_iter().map(|e| (e.message, e.data)).collect();
+    let expected: Vec<_> = lines.into_iter().map(|(line, data)| (line.to_owned(), data)).collect();
+    assert_eq!(events, expected);
+}
