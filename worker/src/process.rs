@@ -114,7 +114,10 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
         tasks.spawn_background("storage", async move {
             if let Err(error) = storage.prepare().await {
                 let error = longshore_service::errors::chain(&error).to_string();
-                tracing::warn!(error, "storage is not available yet; it is asked again by the call that needs it");
+                tracing::warn!(
+                    error,
+                    "storage is not available yet; it is asked again by the call that needs it"
+                );
             }
         });
     }
