@@ -255,9 +255,12 @@ fn the_search_finds_each_spelling_and_nothing_else() {
     assert_eq!(leaks(&place(format!("{MARKER} [redacted] canary").into_bytes())), Vec::<String>::new());
 }
 
-/// All that passes on NATS, each message with its subject and headers.
+/// A subject, and headers and payload of a message on it.
+type Message = (String, Vec<u8>);
+
+/// All that passes on NATS.
 struct Tap {
-    messages: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    messages: Arc<Mutex<Vec<Message>>>,
     task: JoinHandle<()>,
     _admin: longshore_tests::nats::Client,
 }
@@ -267,7 +270,7 @@ impl Tap {
         let admin = stack.nats.client("admin").await;
         let mut all = admin.client.subscribe(">").await.unwrap();
         admin.client.flush().await.unwrap();
-        let messages: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let messages: Arc<Mutex<Vec<Message>>> = Arc::default();
         let kept = messages.clone();
         let task = tokio::spawn(async move {
             while let Some(message) = all.next().await {

@@ -103,7 +103,8 @@ impl Stage {
         let failed = got.starts_with("err") || got.starts_with("failed");
         if failed && case != Case::Denied {
             // Results that carry words show them; the error enums need a note.
-            let words = call["note"].as_str().or(call["result"]["error"].as_str()).unwrap_or_default();
+            let words =
+                call["note"].as_str().or_else(|| call["result"]["error"].as_str()).unwrap_or_default();
             assert!(!words.is_empty() && !words.contains("127.0.0.1"), "{what}");
         }
     }
@@ -116,7 +117,7 @@ fn shown(name: &str, result: &Value) -> String {
     }
     if let Some(answer) = result.get("ok") {
         let status = answer["status"].as_u64().filter(|_| name == "http.fetch");
-        return status.map_or("ok".to_owned(), |status| format!("ok: status {status}"));
+        return status.map_or_else(|| "ok".to_owned(), |status| format!("ok: status {status}"));
     }
     let value = &result["value"];
     match (value["success"].as_bool(), value) {
