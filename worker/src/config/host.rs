@@ -10,6 +10,7 @@ use longshore_secrets::{CacheConfig, KeyRing, Opener, OpenerConfig, VaultConfig}
 use longshore_service::config::{ByteSize, ConfigErrors, Millis, Secret};
 use longshore_service::errors::chain;
 use longshore_service::upstream::Upstream;
+use longshore_storage::{BucketSettings, JetStreamSettings, Quotas, TTL_MAX, TTL_MIN};
 use url::Url;
 
 longshore_service::setting_enum! {
@@ -52,6 +53,16 @@ longshore_service::settings! {
         pub connections: NonZeroUsize = "32", env "LONGSHORE_EGRESS_CONNECTIONS";
         /// Who keeps the entries of `storage`: `nats` or `platform`. Unset: the platform where its address is known, else NATS.
         pub storage: Option<Keeper>, env "LONGSHORE_STORAGE";
+        /// Namespaces that an install may have in NATS, here and below.
+        pub storage_namespaces: u64 = "32", env "LONGSHORE_STORAGE_NAMESPACES";
+        /// Keys of one namespace.
+        pub storage_keys: u64 = "5120", env "LONGSHORE_STORAGE_KEYS";
+        /// Bytes of all keys and values of an install, each entry rounded up to 256.
+        pub storage_bytes: ByteSize = "256MiB", env "LONGSHORE_STORAGE_BYTES";
+        /// How long an entry lives after it was written. Unset: for ever.
+        pub storage_ttl: Option<Millis>, env "LONGSHORE_STORAGE_TTL_MS";
+        /// Copies of the entries in a cluster of NATS servers, 1 to 5; it counts when the bucket is made.
+        pub storage_replicas: NonZeroUsize = "1", env "LONGSHORE_STORAGE_REPLICAS";
         /// The platform's internal API for storage, scheduler, invoicing, clients and services. Unset: `REGISTRY_BASE_URL`.
         pub storage_api: Option<Url>, env "STORAGE_API_BASE_URL";
         /// The platform; only the origin of the address is used.
@@ -78,6 +89,14 @@ longshore_service::settings! {
 fn check(settings: &HostSettings, errors: &mut ConfigErrors) {
     if let Err(error) = EgressRules::from_variable(&settings.allowlist) {
         errors.other(format!("EXT_EGRESS_ALLOWLIST: {}", chain(&error)));
+    }
+    let ttl = settings.storage_ttl.map(Millis::get);
+    if ttl.is_some_and(|ttl| !(TTL_MIN..=TTL_MAX).contains(&ttl)) {
+        let (min, max) = (TTL_MIN.as_secs(), TTL_MAX.as_secs());
+        errors.other(format!("LONGSHORE_STORAGE_TTL_MS: an entry lives {min} s to {max} s"));
+    }
+    if settings.storage_replicas.get() > 5 {
+        errors.other("LONGSHORE_STORAGE_REPLICAS: NATS keeps 5 copies at most");
     }
     if settings.storage == Some(Keeper::Platform) && settings.platform_base().is_none() {
         errors.other("LONGSHORE_STORAGE=platform needs STORAGE_API_BASE_URL: the platform's address");
@@ -126,6 +145,20 @@ impl HostSettings {
     pub fn keeper(&self, set: Option<Keeper>) -> Keeper {
         let known = if self.platform_base().is_some() { Keeper::Platform } else { Keeper::Nats };
         set.unwrap_or(known)
+    }
+
+    /// Storage in NATS.
+    pub(super) fn jetstream(&self) -> JetStreamSettings {
+        JetStreamSettings {
+            quotas: Quotas {
+                namespaces: self.storage_namespaces,
+                keys: self.storage_keys,
+                bytes: self.storage_bytes.bytes(),
+            },
+            bucket: BucketSettings { replicas: self.storage_replicas.get(), ..BucketSettings::default() },
+            default_ttl: self.storage_ttl.map(Millis::get),
+            ..JetStreamSettings::default()
+        }
     }
 
     /// Outbound requests.
@@ -200,6 +233,30 @@ mod tests {
         let platform = load(&[("STORAGE_API_BASE_URL", "http://p")]).unwrap();
         assert_eq!(platform.keeper(platform.storage), Keeper::Platform);
         assert_eq!(platform.keeper(Some(Keeper::Nats)), Keeper::Nats);
+    }
+
+    #[test]
+    fn the_storage_is_as_its_own_defaults_unless_it_is_set() {
+        assert_eq!(load(&[]).unwrap().jetstream(), JetStreamSettings::default());
+        let set = load(&[
+            ("LONGSHORE_STORAGE_NAMESPACES", "2"),
+            ("LONGSHORE_STORAGE_KEYS", "3"),
+            ("LONGSHORE_STORAGE_BYTES", "4KiB"),
+            ("LONGSHORE_STORAGE_TTL_MS", "1h"),
+            ("LONGSHORE_STORAGE_REPLICAS", "3"),
+        ]);
+        let set = set.unwrap().jetstream();
+        assert_eq!(set.quotas, Quotas { namespaces: 2, keys: 3, bytes: 4_096 });
+        assert_eq!((set.default_ttl, set.bucket.replicas), (Some(std::time::Duration::from_secs(3_600)), 3));
+        for (name, value) in [
+            ("LONGSHORE_STORAGE_TTL_MS", "59s"),
+            ("LONGSHORE_STORAGE_TTL_MS", "31d"),
+            ("LONGSHORE_STORAGE_TTL_MS", "0"),
+            ("LONGSHORE_STORAGE_REPLICAS", "6"),
+            ("LONGSHORE_STORAGE_REPLICAS", "0"),
+        ] {
+            assert!(load(&[(name, value)]).unwrap_err().contains(name), "{name}={value}");
+        }
     }
 
     #[test]

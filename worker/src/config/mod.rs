@@ -21,7 +21,6 @@ use longshore_service::config::{
 };
 use longshore_service::nats::Watcher;
 use longshore_service::upstream::Upstream;
-use longshore_storage::JetStreamSettings;
 
 use crate::admit::AdmitConfig;
 use crate::admit::table::TableConfig;
@@ -196,7 +195,7 @@ impl WorkerConfig {
         let platform = host.platform(&upstream)?;
         let storage = match (host.keeper(host.storage), &platform) {
             (Keeper::Platform, Some(platform)) => longshore_storage::on_platform(platform.clone()),
-            _ => longshore_storage::on_jetstream(client.clone(), JetStreamSettings::default()).await?,
+            _ => longshore_storage::on_jetstream(client.clone(), host.jetstream()).await?,
         };
         let standalone = || {
             let config =
