@@ -6,10 +6,6 @@ use longshore_proto::Capability;
 use longshore_proto::event::{Kind, Level, Stream};
 use serde_json::Value;
 
-use super::bindings::alga::extension::types::{
-    ClientReadError, HttpError, ProxyError, SchedulerError, SecretError, ServiceReadError, StorageError,
-    UserError,
-};
 use super::recorded::{Recorded, Room, object};
 use super::scope::RunScope;
 use crate::engine::meter::Stop;
@@ -157,23 +153,17 @@ pub trait WitError {
     fn case(&self) -> &'static str;
 }
 
-macro_rules! wit_errors {
-    ($($error:ty),*) => { $(impl WitError for $error {
-        fn case(&self) -> &'static str {
-            self.name()
+/// `wit_error!(Error)`: its case is the outcome of a call that fails with it.
+macro_rules! wit_error {
+    ($error:ty) => {
+        impl $crate::host::call::WitError for $error {
+            fn case(&self) -> &'static str {
+                self.name()
+            }
         }
-    })* };
+    };
 }
-wit_errors!(
-    ClientReadError,
-    HttpError,
-    ProxyError,
-    SchedulerError,
-    SecretError,
-    ServiceReadError,
-    StorageError,
-    UserError
-);
+pub(crate) use wit_error;
 
 impl<T, E: WitError> CallOutcome for Result<T, E> {
     fn outcome(&self) -> &'static str {
@@ -181,20 +171,23 @@ impl<T, E: WitError> CallOutcome for Result<T, E> {
     }
 }
 
+/// `always_ok!(Value, ..)`: what a function gives that cannot fail.
 macro_rules! always_ok {
-    ($($value:ty),*) => { $(impl CallOutcome for $value {
+    ($($value:ty),*) => { $(impl $crate::host::call::CallOutcome for $value {
         fn outcome(&self) -> &'static str {
             "ok"
         }
     })* };
 }
-always_ok!((), Vec<String>, super::bindings::alga::extension::types::ContextData);
+pub(crate) use always_ok;
+always_ok!((), Vec<String>);
 
+/// `by_success!(Result, ..)`: records of the WIT that say in `success` whether the call did what it should.
 macro_rules! by_success {
-    ($($value:ident),*) => { $(impl CallOutcome for super::bindings::alga::extension::types::$value {
+    ($($value:ty),*) => { $(impl $crate::host::call::CallOutcome for $value {
         fn outcome(&self) -> &'static str {
             if self.success { "ok" } else { "failed" }
         }
     })* };
 }
-by_success!(CreateScheduleResult, UpdateScheduleResult, DeleteScheduleResult, CreateManualInvoiceResult);
+pub(crate) use by_success;

@@ -8,10 +8,12 @@ use super::bindings::alga::extension::clients::Host;
 use super::bindings::alga::extension::types::{
     ClientReadError, ClientSummary, ClientsListInput, ClientsListResult,
 };
+use super::call::wit_error;
 use super::recorded::recorded;
 use super::scope::RunScope;
 use super::{RunState, host_call};
 
+wit_error!(ClientReadError);
 recorded!(
     ClientsListInput { search, include_inactive, page, page_size }
     ClientsListResult { items, total_count, page, page_size }

@@ -2,10 +2,12 @@
 
 use super::bindings::alga::extension::context::Host;
 use super::bindings::alga::extension::types::ContextData;
+use super::call::always_ok;
 use super::recorded::recorded;
 use super::scope::RunScope;
 use super::{RunState, host_call};
 
+always_ok!(ContextData);
 recorded!(ContextData { request_id, tenant_id, extension_id, install_id, version_id });
 
 impl RunScope {

@@ -20,12 +20,13 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result as HttpResult, WasiBody, 
 
 use super::bindings::alga::extension::http::Host;
 use super::bindings::alga::extension::types::{HttpError, HttpHeader, HttpRequest, HttpResponse};
-use super::call::HostCall;
+use super::call::{HostCall, wit_error};
 use super::recorded::{Hidden, Recorded, Room, object, recorded};
 use super::scope::RunScope;
 use super::{RunState, host_call};
 use crate::engine::meter::Stop;
 
+wit_error!(HttpError);
 recorded!(
     HttpRequest { method, url, headers, body }
     HttpResponse { status, headers, body }

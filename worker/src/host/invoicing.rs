@@ -7,6 +7,7 @@ use super::bindings::alga::extension::invoicing::Host;
 use super::bindings::alga::extension::types::{
     CreateManualInvoiceInput, CreateManualInvoiceResult, DiscountType, ManualInvoiceItemInput,
 };
+use super::call::by_success;
 use super::recorded::{recorded, recorded_names};
 use super::scope::RunScope;
 use super::{RunState, host_call};
@@ -15,6 +16,7 @@ use super::{RunState, host_call};
 const DENIED: &str = "Permission denied: cap:invoice.manual.create not granted";
 const NO_INSTALL: &str = "Permission denied: install_id missing";
 
+by_success!(CreateManualInvoiceResult);
 recorded!(
     CreateManualInvoiceInput { client_id, items, invoice_date, due_date, po_number }
     ManualInvoiceItemInput {

@@ -10,6 +10,7 @@ use super::bindings::alga::extension::types::{
     CreateScheduleInput, CreateScheduleResult, DeleteScheduleResult, EndpointInfo, ScheduleInfo,
     SchedulerError, UpdateScheduleInput, UpdateScheduleResult,
 };
+use super::call::{by_success, wit_error};
 use super::recorded::recorded;
 use super::scope::RunScope;
 use super::{RunState, host_call};
@@ -20,6 +21,8 @@ const NO_INSTALL: &str = "Install ID missing";
 /// Nothing to ask.
 const NO_BACKEND: &str = "no scheduler is configured";
 
+wit_error!(SchedulerError);
+by_success!(CreateScheduleResult, UpdateScheduleResult, DeleteScheduleResult);
 recorded!(
     ScheduleInfo {
         id, endpoint_path, endpoint_method, name, cron, timezone, enabled, payload, last_run_at,

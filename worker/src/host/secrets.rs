@@ -4,9 +4,12 @@
 
 use super::bindings::alga::extension::secrets::Host;
 use super::bindings::alga::extension::types::SecretError;
+use super::call::wit_error;
 use super::recorded::{Recorded, Room};
 use super::scope::RunScope;
 use super::{RunState, host_call};
+
+wit_error!(SecretError);
 
 /// What a guest gets of a secret. Its event shows that there was one.
 struct Given(String);

@@ -9,10 +9,12 @@ use super::bindings::alga::extension::types::{
     ServiceBillingMethod, ServiceItemKind, ServiceReadError, ServiceSummary, ServicesListInput,
     ServicesListResult,
 };
+use super::call::wit_error;
 use super::recorded::{recorded, recorded_names};
 use super::scope::RunScope;
 use super::{RunState, host_call};
 
+wit_error!(ServiceReadError);
 recorded!(
     ServicesListInput { search, item_kind, is_active, billing_method, page, page_size }
     ServicesListResult { items, total_count, page, page_size }

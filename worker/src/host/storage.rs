@@ -5,10 +5,12 @@ use longshore_storage::{Entry, PutEntry, Scope, Storage, StorageCase};
 
 use super::bindings::alga::extension::storage::Host;
 use super::bindings::alga::extension::types::{StorageEntry, StorageError};
+use super::call::wit_error;
 use super::recorded::recorded;
 use super::scope::RunScope;
 use super::{RunState, host_call};
 
+wit_error!(StorageError);
 recorded!(StorageEntry { namespace, key, value, revision });
 
 fn entry(entry: Entry) -> StorageEntry {

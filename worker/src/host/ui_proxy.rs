@@ -6,8 +6,11 @@ use longshore_platform::{ProxyFault, UiProxyCall};
 
 use super::bindings::alga::extension::types::ProxyError;
 use super::bindings::alga::extension::ui_proxy::Host;
+use super::call::wit_error;
 use super::scope::RunScope;
 use super::{RunState, host_call};
+
+wit_error!(ProxyError);
 
 /// The secret that the existing platform's routes expect (interop 6.4).
 const API_KEY: &str = "api_key";

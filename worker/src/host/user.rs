@@ -4,10 +4,12 @@ use longshore_proto::User;
 
 use super::bindings::alga::extension::types::{UserData, UserDataV2, UserError};
 use super::bindings::alga::extension::{user, user_v2};
+use super::call::wit_error;
 use super::recorded::recorded;
 use super::scope::RunScope;
 use super::{RunState, host_call};
 
+wit_error!(UserError);
 recorded!(
     UserData { tenant_id, client_name, user_id, user_email, user_name, user_type }
     UserDataV2 {
