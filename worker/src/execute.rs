@@ -119,7 +119,6 @@ impl Executor {
         let output = OutputConfig { line_bytes: self.config.line_bytes, guest_log: self.config.guest_log };
         let record = Arc::new(RunRecord::new(origin(&job), Arc::clone(&self.sink), output));
         let mut watch = Stopwatch::start();
-        begin(&job, &record);
         let result = self.run(&job, &record, &mut watch).await;
         let result = result.map_err(|fault| without_secrets(fault, &record));
         let usage = Usage {
@@ -141,11 +140,18 @@ impl Executor {
         record: &Arc<RunRecord>,
         watch: &mut Stopwatch,
     ) -> Result<GuestResponse, Fault> {
+        // Opened first, so that nothing is published before it is known what must not be. What is wrong with it is
+        // said in its turn: after the bundle, as existing callers know it (interop 2.4).
+        let secrets = before(job, ErrorCode::Timeout, self.open_secrets(&job.run)).await.flatten();
+        if let Ok(secrets) = &secrets {
+            record.keep_secret(Arc::clone(secrets.redactor()));
+        }
+        begin(job, record);
         let (prepared, manifest, lease) = self.prepare(job).await?;
+        let secrets = secrets?;
         let asked = manifest.as_ref().map(|m| m.limits).unwrap_or_default();
         let limits = RunLimits::lowest(&self.config.maxima, &job.run.limits, &asked);
-        let secrets = before(job, ErrorCode::Timeout, self.open_secrets(&job.run)).await??;
-        record.start(limits, Arc::clone(secrets.redactor()));
+        record.start(limits);
         let deadline = job.deadline.min(Instant::now() + Duration::from_millis(limits.timeout_ms.value));
         let cpu = Duration::from_millis(limits.cpu_ms.value);
         let meter = Arc::new(Meter::new(deadline, job.cancel.clone(), Some(cpu)));

@@ -152,6 +152,11 @@ impl Egress {
         }
     }
 
+    /// Whether addresses off the public internet may be connected to: a development setting.
+    pub const fn allows_private(&self) -> bool {
+        self.config.allow_private
+    }
+
     /// Counters for metrics.
     pub fn stats(&self) -> EgressStats {
         self.counters.read()

@@ -74,7 +74,7 @@ longshore_service::settings! {
         pub host_calls: u64 = "10000", env "WORKER_MAX_HOST_CALLS";
         /// Requests that one execution sends with `http.fetch` and `wasi:http`.
         pub outbound_requests: u64 = "50", env "WORKER_MAX_OUTBOUND_REQUESTS";
-        /// CPU time of one execution. Unset: bounded by its wall time alone.
+        /// CPU time of one execution. Unset or 0: bounded by its wall time alone.
         pub cpu_time: Option<Millis>, env "WORKER_MAX_CPU_MS";
         /// Bytes that one execution may log; what is over is dropped and counted.
         pub log_bytes: ByteSize = "1MiB", env "WORKER_MAX_LOG_BYTES";

@@ -68,7 +68,10 @@ impl RunScope {
         let (platform, caller, user) = self.reader()?;
         let ClientsListInput { search, include_inactive, page, page_size } = input;
         let input = platform::ClientsListInput { search, include_inactive, page, page_size };
-        let list = platform.clients_list(&caller, user, &input).await.map_err(|e| self.read_fault(&e))?;
+        let list = self
+            .in_time(platform.clients_list(&caller, user, &input))
+            .await
+            .map_err(|e| self.read_fault(&e))?;
         Ok(ClientsListResult {
             items: list.items.into_iter().map(summary).collect(),
             total_count: list.total_count,
@@ -79,7 +82,10 @@ impl RunScope {
 
     async fn get_client(&self, client_id: &str) -> Result<Option<ClientSummary>, ReadFault> {
         let (platform, caller, user) = self.reader()?;
-        let found = platform.clients_get(&caller, user, client_id).await.map_err(|e| self.read_fault(&e))?;
+        let found = self
+            .in_time(platform.clients_get(&caller, user, client_id))
+            .await
+            .map_err(|e| self.read_fault(&e))?;
         Ok(found.map(summary))
     }
 }

@@ -6,7 +6,6 @@
 //! names (`longshore-secrets`) and for guests that may have secrets (`cap:secrets.get`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use ::http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION, SET_COOKIE};
 use ::http::uri::Scheme;
@@ -49,11 +48,6 @@ fn header_shown(name: &str, value: &String, room: &mut Room<'_>) -> serde_json::
     serde_json::Value::Array(vec![room.text(name), shown])
 }
 
-/// What is left of a run when its requests have to be over: this part of the time that it had, at most [`MOST_LEFT`].
-/// A guest whose request hangs can say so; with the deadline of the run for both, the run would always end first.
-const PART_LEFT: u32 = 10;
-const MOST_LEFT: Duration = Duration::from_secs(1);
-
 /// Why `http.fetch` has no answer.
 enum FetchError {
     Egress(EgressError),
@@ -62,6 +56,8 @@ enum FetchError {
     Handle(HandleError),
     /// A handle, and the install grants no secrets.
     NoSecrets,
+    /// A handle in a request that is not encrypted.
+    Cleartext,
 }
 
 impl From<EgressError> for FetchError {
@@ -75,7 +71,7 @@ impl FetchError {
         match self {
             Self::Method => HttpError::InvalidUrl,
             Self::Header => HttpError::Transport,
-            Self::Handle(_) | Self::NoSecrets => HttpError::NotAllowed,
+            Self::Handle(_) | Self::NoSecrets | Self::Cleartext => HttpError::NotAllowed,
             Self::Egress(error) => match error.http_error() {
                 HttpErrorKind::InvalidUrl => HttpError::InvalidUrl,
                 HttpErrorKind::NotAllowed => HttpError::NotAllowed,
@@ -90,6 +86,7 @@ impl FetchError {
             Self::Method => "the method is no HTTP method".to_owned(),
             Self::Header => "a header is none, or is none with its secret".to_owned(),
             Self::Handle(error) => error.to_string(),
+            Self::Cleartext => "a secret leaves over https only".to_owned(),
             Self::NoSecrets => "a secret's handle needs cap:secrets.get".to_owned(),
             // Without its sources: they may name addresses of the operator's network.
             Self::Egress(error) => error.to_string(),
@@ -100,12 +97,6 @@ impl FetchError {
 impl RunScope {
     fn who(&self) -> Who<'_> {
         Who { tenant: &self.run.context.tenant, install_rules: self.egress.as_ref() }
-    }
-
-    /// When a request that begins now has to be over.
-    fn request_deadline(&self) -> Instant {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        self.deadline.checked_sub((left / PART_LEFT).min(MOST_LEFT)).unwrap_or(self.deadline)
     }
 
     async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse, FetchError> {
@@ -144,12 +135,15 @@ impl RunScope {
     }
 
     fn with_secrets(&self, text: Vec<u8>, uri: &Uri) -> Result<Bytes, FetchError> {
-        let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let encrypted = uri.scheme() == Some(&Scheme::HTTPS);
+        let default = if encrypted { 443 } else { 80 };
         let host = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(default));
         match self.secrets.expand(&text, &host) {
             Ok(None) => Ok(text.into()),
             // Whether there is such a secret is not said to a guest that may have none.
             _ if !self.run.capabilities.has(Capability::SecretsGet) => Err(FetchError::NoSecrets),
+            // The setting that lets guests reach the developer's own machine, which has no certificate.
+            Ok(Some(_)) if !encrypted && !self.backends.egress.allows_private() => Err(FetchError::Cleartext),
             Ok(Some(expanded)) => Ok(Bytes::copy_from_slice(&expanded)),
             Err(error) => Err(FetchError::Handle(error)),
         }

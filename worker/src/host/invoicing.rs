@@ -75,7 +75,7 @@ impl RunScope {
             due_date: input.due_date,
             po_number: input.po_number,
         };
-        result(platform.create_manual_invoice(&caller, &input).await.unwrap_or_else(|error| {
+        result(self.in_time(platform.create_manual_invoice(&caller, &input)).await.unwrap_or_else(|error| {
             self.record.note(error.to_string());
             self.upstream_failed(&error);
             (&error).into()

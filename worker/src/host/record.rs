@@ -24,18 +24,15 @@ pub struct OutputConfig {
     pub guest_log: bool,
 }
 
-/// What is known only when bundle and secrets are at hand, which is before the guest starts.
-struct Started {
-    limits: RunLimits,
-    redactor: Arc<Redactor>,
-}
-
 /// The record of one run.
 pub struct RunRecord {
     origin: Arc<Origin>,
     sink: Arc<dyn EventSink>,
     config: OutputConfig,
-    started: OnceLock<Started>,
+    /// Known once the envelope has been opened, before anything of the call is published.
+    redactor: OnceLock<Arc<Redactor>>,
+    /// Known once the bundle is at hand, before the guest starts.
+    limits: OnceLock<RunLimits>,
     host_calls: AtomicU64,
     /// Those among the host calls that log a line, which the limit of host calls leaves out.
     log_calls: AtomicU64,
@@ -67,7 +64,8 @@ impl RunRecord {
             origin: Arc::new(origin),
             sink,
             config,
-            started: OnceLock::new(),
+            redactor: OnceLock::new(),
+            limits: OnceLock::new(),
             host_calls: AtomicU64::new(0),
             log_calls: AtomicU64::new(0),
             outbound_requests: AtomicU64::new(0),
@@ -82,11 +80,15 @@ impl RunRecord {
         }
     }
 
-    /// The guest is about to start, under these limits; from now on nothing that is published has a secret of
-    /// `redactor` in it. The first call counts.
-    pub fn start(&self, limits: RunLimits, redactor: Arc<Redactor>) {
+    /// From now on nothing that is published has a secret of `redactor` in it. The first call counts.
+    pub fn keep_secret(&self, redactor: Arc<Redactor>) {
+        let _ = self.redactor.set(redactor);
+    }
+
+    /// The guest is about to start, under these limits. The first call counts.
+    pub fn start(&self, limits: RunLimits) {
         self.output.lock().budget = Budget::new(limits.log_bytes.as_usize(), limits.log_lines.as_usize());
-        let _ = self.started.set(Started { limits, redactor });
+        let _ = self.limits.set(limits);
     }
 
     /// Whether anybody gets the events: if not, their details need not be made.
@@ -96,12 +98,12 @@ impl RunRecord {
 
     /// Takes secrets out of a text that leaves the sandbox.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.started.get().map_or(Cow::Borrowed(text), |started| started.redactor.redact(text))
+        self.redactor.get().map_or(Cow::Borrowed(text), |redactor| redactor.redact(text))
     }
 
     /// The same for a text that may have been cut off at its end.
     pub fn redact_cut<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.started.get().map_or(Cow::Borrowed(text), |started| started.redactor.redact_cut(text))
+        self.redactor.get().map_or(Cow::Borrowed(text), |redactor| redactor.redact_cut(text))
     }
 
     /// Leaves words for the event of the host call that is under way: why it was refused, what the other side said.
@@ -127,7 +129,7 @@ impl RunRecord {
         truncated: bool,
         data: Option<Value>,
     ) {
-        let redactor = self.started.get().map(|started| &started.redactor).filter(|r| !r.is_empty());
+        let redactor = self.redactor.get().filter(|redactor| !redactor.is_empty());
         let (message, data) = match redactor {
             None => (message, data),
             Some(redactor) => {
@@ -226,7 +228,7 @@ impl RunRecord {
             let output = self.output.lock();
             (output.budget.dropped(), output.budget.is_out_of_lines())
         };
-        let (Some(Started { limits, .. }), (lines @ 1.., bytes)) = (self.started.get(), dropped) else {
+        let (Some(limits), (lines @ 1.., bytes)) = (self.limits.get(), dropped) else {
             return;
         };
         let (code, limit, unit) = match over_lines {
@@ -257,13 +259,13 @@ impl RunRecord {
 
     /// Counts any other host call; whether it is within the limit.
     pub fn charge_host_call(&self) -> bool {
-        let limit = self.started.get().map_or(0, |started| started.limits.host_calls.value);
+        let limit = self.limits.get().map_or(0, |limits| limits.host_calls.value);
         self.host_calls.fetch_add(1, Relaxed) < limit
     }
 
     /// Counts an outbound request; whether it is within the limit.
     pub fn charge_outbound_request(&self) -> bool {
-        let limit = self.started.get().map_or(0, |started| started.limits.outbound_requests.value);
+        let limit = self.limits.get().map_or(0, |limits| limits.outbound_requests.value);
         self.outbound_requests.fetch_add(1, Relaxed) < limit
     }
 
@@ -325,7 +327,7 @@ mod tests {
         let record = RunRecord::for_tests();
         let worker = WorkerMaxima { host_calls: 2, ..WorkerMaxima::default() };
         let limits = RunLimits::lowest(&worker, &Default::default(), &Default::default());
-        record.start(limits, Arc::new(Redactor::empty()));
+        record.start(limits);
         (0..100).for_each(|_| record.count_log_call());
         assert_eq!([(); 3].map(|()| record.charge_host_call()), [true, true, false]);
         assert_eq!(record.host_calls(), 103);

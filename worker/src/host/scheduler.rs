@@ -137,8 +137,8 @@ impl Host for RunState {
     async fn list_schedules(&mut self) -> wasmtime::Result<Result<Vec<ScheduleInfo>, SchedulerError>> {
         host_call!(self, "scheduler.list-schedules", SchedulerManage, args: {}, denied: Err(SchedulerError::Denied), |run| {
             match run.readable() {
-                Ok((schedules, scope)) => schedules
-                    .list(&scope)
+                Ok((schedules, scope)) => run
+                    .in_time(schedules.list(&scope))
                     .await
                     .map(|all| all.into_iter().map(info).collect::<Vec<_>>())
                     .map_err(|e| run.schedules_error(&e)),
@@ -155,9 +155,9 @@ impl Host for RunState {
             self, "scheduler.get-schedule", SchedulerManage, args: { schedule_id },
             denied: Err(SchedulerError::Denied), |run| {
                 match run.readable() {
-                    Ok((schedules, scope)) => schedules
-                        .get(&scope, &schedule_id)
-                        .await
+                    Ok((schedules, scope)) => run
+                    .in_time(schedules.get(&scope, &schedule_id))
+                    .await
                         .map(|found| found.map(info))
                         .map_err(|e| run.schedules_error(&e)),
                     Err(error) => Err(error),
@@ -176,7 +176,7 @@ impl Host for RunState {
                 let CreateScheduleInput { endpoint, cron, timezone, enabled, name, payload } = input;
                 let new = NewSchedule { endpoint, cron, timezone, enabled, name, payload };
                 let result = match run.writable() {
-                    Ok((schedules, scope)) => schedules.create(&scope, new).await,
+                    Ok((schedules, scope)) => run.in_time(schedules.create(&scope, new)).await,
                     Err(error) => Err(error),
                 };
                 run.log_write(&result);
@@ -196,7 +196,7 @@ impl Host for RunState {
                 let UpdateScheduleInput { endpoint, cron, timezone, enabled, name, payload } = input;
                 let change = ScheduleChange { endpoint, cron, timezone, enabled, name, payload };
                 let result = match run.writable() {
-                    Ok((schedules, scope)) => schedules.update(&scope, &schedule_id, change).await,
+                    Ok((schedules, scope)) => run.in_time(schedules.update(&scope, &schedule_id, change)).await,
                     Err(error) => Err(error),
                 };
                 run.log_write(&result);
@@ -210,7 +210,7 @@ impl Host for RunState {
             self, "scheduler.delete-schedule", SchedulerManage, args: { schedule_id },
             denied: deleted(Err(WriteError::new(DENIED))), |run| {
                 let result = match run.writable() {
-                    Ok((schedules, scope)) => schedules.delete(&scope, &schedule_id).await,
+                    Ok((schedules, scope)) => run.in_time(schedules.delete(&scope, &schedule_id)).await,
                     Err(error) => Err(error),
                 };
                 run.log_write(&result);
@@ -222,8 +222,8 @@ impl Host for RunState {
     async fn get_endpoints(&mut self) -> wasmtime::Result<Result<Vec<EndpointInfo>, SchedulerError>> {
         host_call!(self, "scheduler.get-endpoints", SchedulerManage, args: {}, denied: Err(SchedulerError::Denied), |run| {
             match run.readable() {
-                Ok((schedules, scope)) => schedules
-                    .endpoints(&scope)
+                Ok((schedules, scope)) => run
+                    .in_time(schedules.endpoints(&scope))
                     .await
                     .map(|all| all.into_iter().map(endpoint).collect::<Vec<_>>())
                     .map_err(|e| run.schedules_error(&e)),

@@ -1,7 +1,7 @@
 //! What the host functions of one run share: who runs, with which rights, and what stands behind them.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use longshore_egress::EgressRules;
 use longshore_proto::manifest::{Endpoint, Manifest};
@@ -12,6 +12,11 @@ use super::backends::Backends;
 use super::record::RunRecord;
 use crate::engine::meter::Meter;
 use crate::limits::RunLimits;
+
+/// What is left of a run when its requests have to be over: this part of the time that it had, at most [`MOST_LEFT`].
+/// A guest whose request hangs can say so; with the deadline of the run for both, the run would always end first.
+const PART_LEFT: u32 = 10;
+const MOST_LEFT: Duration = Duration::from_secs(1);
 
 /// See the module. Everything in it was checked before the guest started.
 pub struct RunScope {
@@ -65,5 +70,59 @@ impl RunScope {
     /// Whether the secrets have expired since the run began.
     pub fn secrets_expired(&self) -> bool {
         self.secrets.is_expired(SystemTime::now())
+    }
+
+    /// When a request that begins now has to be over.
+    pub fn request_deadline(&self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline.checked_sub((left / PART_LEFT).min(MOST_LEFT)).unwrap_or(self.deadline)
+    }
+
+    /// What a backend answers, or that it was too late for the guest to make anything of it.
+    ///
+    /// # Errors
+    /// The backend's own, and [`Late::late`].
+    pub async fn in_time<T, E: Late>(&self, asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let until = self.request_deadline();
+        tokio::time::timeout_at(until.into(), asked).await.unwrap_or_else(|_| Err(E::late()))
+    }
+}
+
+/// An error that can say that the run's time is nearly over.
+pub trait Late {
+    /// That.
+    fn late() -> Self;
+}
+
+/// The words for the operator.
+const LATE: &str = "no answer before the run's time was nearly over";
+
+impl Late for longshore_platform::PlatformError {
+    fn late() -> Self {
+        Self::Timeout(Duration::ZERO)
+    }
+}
+
+impl Late for longshore_platform::UiProxyError {
+    fn late() -> Self {
+        Self::Platform(Late::late())
+    }
+}
+
+impl Late for longshore_storage::StorageError {
+    fn late() -> Self {
+        Self::Unavailable(LATE.into())
+    }
+}
+
+impl Late for longshore_schedules::SchedulesError {
+    fn late() -> Self {
+        Self::Internal(LATE.into())
+    }
+}
+
+impl Late for longshore_schedules::WriteError {
+    fn late() -> Self {
+        Self::internal(LATE)
     }
 }

@@ -76,7 +76,10 @@ impl RunScope {
             page: input.page,
             page_size: input.page_size,
         };
-        let list = platform.services_list(&caller, user, &input).await.map_err(|e| self.read_fault(&e))?;
+        let list = self
+            .in_time(platform.services_list(&caller, user, &input))
+            .await
+            .map_err(|e| self.read_fault(&e))?;
         Ok(ServicesListResult {
             items: list.items.into_iter().map(summary).collect(),
             total_count: list.total_count,
@@ -87,8 +90,10 @@ impl RunScope {
 
     async fn get_service(&self, service_id: &str) -> Result<Option<ServiceSummary>, ReadFault> {
         let (platform, caller, user) = self.reader()?;
-        let found =
-            platform.services_get(&caller, user, service_id).await.map_err(|e| self.read_fault(&e))?;
+        let found = self
+            .in_time(platform.services_get(&caller, user, service_id))
+            .await
+            .map_err(|e| self.read_fault(&e))?;
         Ok(found.map(summary))
     }
 }

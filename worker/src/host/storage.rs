@@ -59,7 +59,7 @@ impl Host for RunState {
         host_call!(self, "storage.get", StorageKv, args: { namespace, key }, denied: Err(StorageError::Denied), |run| {
             match run.storage() {
                 Ok((storage, scope)) => {
-                    storage.get(&scope, &namespace, &key).await.map(entry).map_err(|e| run.storage_error(&e))
+                    run.in_time(storage.get(&scope, &namespace, &key)).await.map(entry).map_err(|e| run.storage_error(&e))
                 }
                 Err(error) => Err(error),
             }
@@ -72,7 +72,7 @@ impl Host for RunState {
                 Ok((storage, scope)) => {
                     let StorageEntry { namespace, key, value, revision } = entry;
                     let put = PutEntry { namespace, key, value: value.into(), revision, ttl: None };
-                    storage.put(&scope, &put).await.map(self::entry).map_err(|e| run.storage_error(&e))
+                    run.in_time(storage.put(&scope, &put)).await.map(self::entry).map_err(|e| run.storage_error(&e))
                 }
                 Err(error) => Err(error),
             }
@@ -83,7 +83,7 @@ impl Host for RunState {
         host_call!(self, "storage.delete", StorageKv, args: { namespace, key }, denied: Err(StorageError::Denied), |run| {
             match run.storage() {
                 Ok((storage, scope)) => {
-                    storage.delete(&scope, &namespace, &key).await.map_err(|e| run.storage_error(&e))
+                    run.in_time(storage.delete(&scope, &namespace, &key)).await.map_err(|e| run.storage_error(&e))
                 }
                 Err(error) => Err(error),
             }
@@ -99,7 +99,7 @@ impl Host for RunState {
             self, "storage.list-entries", StorageKv, args: { namespace, cursor }, denied: Err(StorageError::Denied), |run| {
                 match run.storage() {
                     Ok((storage, scope)) => {
-                        let page = storage.list(&scope, &namespace, cursor.as_deref()).await;
+                        let page = run.in_time(storage.list(&scope, &namespace, cursor.as_deref())).await;
                         page.map(|page| page.into_iter().map(entry).collect::<Vec<_>>())
                             .map_err(|e| run.storage_error(&e))
                     }

@@ -38,7 +38,7 @@ impl RunScope {
             route,
             payload,
         };
-        proxy.call(&call).await.map(Vec::from).map_err(|error| {
+        self.in_time(proxy.call(&call)).await.map(Vec::from).map_err(|error| {
             self.record.note(error.to_string());
             match ProxyFault::from(&error) {
                 ProxyFault::RouteNotFound => ProxyError::RouteNotFound,

@@ -192,6 +192,7 @@ pub fn function(name: &str, args: Value) -> Value {
 pub struct Call {
     run: Run,
     body: Option<Vec<u8>>,
+    pub cancel: CancellationToken,
 }
 
 /// A call of the driver that makes these calls.
@@ -248,6 +249,7 @@ pub fn get(guest: &str, url: &str) -> Call {
             egress: None,
         },
         body: None,
+        cancel: CancellationToken::new(),
     }
 }
 
@@ -290,7 +292,7 @@ impl Call {
             run: Arc::new(self.run),
             body: self.body.map(Into::into),
             deadline: Instant::now() + timeout,
-            cancel: CancellationToken::new(),
+            cancel: self.cancel,
         }
     }
 }

@@ -28,8 +28,9 @@ pub(crate) const LEASES: &str = "longshore-leases";
 const MAX_RECORD_BYTES: i32 = 1024 * 1024 - 64 * 1024;
 
 /// How long the mark of a deletion stays for those who watch. For ever would mean that a guest fills the bucket by making and
-/// deleting schedules.
-const DELETION_MARK: Duration = Duration::from_secs(3_600);
+/// deleting schedules, an hour that each new schedule reads past thousands of marks. Who misses one finds the schedule gone
+/// when it claims a run.
+const DELETION_MARK: Duration = Duration::from_secs(60);
 
 /// One operation. A server answers in milliseconds; a cluster that elects a leader takes a second or two.
 const OPERATION: Duration = Duration::from_secs(5);
