@@ -5,9 +5,10 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use tokio::sync::Semaphore;
 
-/// Lookups of this process at one time. The system's resolver blocks a thread for as long as a name server makes it wait,
-/// and the threads are shared with everything else; tokio has 512.
-static LOOKUPS: Semaphore = Semaphore::const_new(64);
+/// Lookups of this process at one time. The system's resolver blocks a thread for as long as a name server makes it wait;
+/// tokio has 512 of them, and others need some too. A tenant's lookups take its connections (32), so that eight tenants with
+/// names that never answer are needed to make others wait.
+static LOOKUPS: Semaphore = Semaphore::const_new(256);
 
 /// Finds the addresses of a name. Asked once for every new connection; what it answers is checked and connected to.
 #[async_trait::async_trait]

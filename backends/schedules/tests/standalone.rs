@@ -337,5 +337,5 @@ async fn the_mark_of_a_deletion_goes_away_by_itself() {
         async_nats::jetstream::new(admin.client.clone()).get_stream("KV_longshore-schedules").await.unwrap();
     let mark = stream.get_last_raw_message_by_subject("$KV.longshore-schedules.>").await.unwrap();
     assert!(mark.payload.is_empty());
-    assert_eq!(mark.headers.get("Nats-TTL").unwrap().as_str(), "3600");
+    assert_eq!(mark.headers.get("Nats-TTL").unwrap().as_str(), "60");
 }
