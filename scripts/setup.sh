@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what `make run` and `make test` need and what is missing: a C compiler and redis-server from the distribution,
+# Installs what `make run` and `make test` need and what is missing: a C compiler, root certificates and redis-server from the distribution,
 # nats-server, check-jsonschema and componentize-py into .venv. No Docker, no global Python packages. One line for each thing; when all is there,
 # it only looks (well under a second), so every target may call it.
 #
@@ -77,6 +77,17 @@ say rust "$rust"
 # zstd and ring contain C, and rustc links with cc.
 command -v cc >/dev/null || apt_install "C compiler" gcc libc6-dev
 say "C compiler" "$(cc -dumpfullversion 2>/dev/null || cc -dumpversion)"
+
+# Workers and gateways speak TLS to hosts that they do not know beforehand, and do not start without root certificates. These are the places
+# where the common distributions have them; SSL_CERT_FILE and SSL_CERT_DIR name others, to the programs too.
+has_roots() {
+  local place
+  for place in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem; do
+    [ -n "$place" ] && [ -s "$place" ] && return
+  done
+  [ -n "$(ls -A "${SSL_CERT_DIR:-/etc/ssl/certs}" 2>/dev/null)" ]
+}
+has_roots || apt_install "root certificates" ca-certificates
 
 # --- Python tools -----------------------------------------------------------------------------------------------------------------
 # Debian's python3 may come without python3-venv. A virtual environment without pip needs no package, and the system's pip (from 22.3)
