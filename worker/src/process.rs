@@ -111,7 +111,10 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let backends = Arc::new(backends);
     let egress = backends.egress.mode();
     if let Some(storage) = backends.storage.clone() {
+        let mut link = link.clone();
         tasks.spawn_background("storage", async move {
+            // Before that, its answer is known.
+            link.connected(1).await;
             if let Err(error) = storage.prepare().await {
                 let error = longshore_service::errors::chain(&error).to_string();
                 tracing::warn!(
