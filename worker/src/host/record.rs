@@ -117,10 +117,28 @@ impl RunRecord {
 
     /// Publishes one event.
     pub fn emit(&self, kind: Kind, level: Level, stream: Stream, message: String, data: Option<Value>) {
-        self.publish(kind, level, stream, message, false, data);
+        let message = self.shown(message, false);
+        self.send(kind, level, stream, message, false, self.shown_data(data));
     }
 
-    fn publish(
+    /// A text as it may leave the sandbox; `cut` when its end is missing.
+    fn shown(&self, text: String, cut: bool) -> String {
+        match self.redactor.get().filter(|redactor| !redactor.is_empty()) {
+            None => text,
+            Some(redactor) if cut => redactor.redact_cut(&text).into_owned(),
+            Some(redactor) => redactor.redact(&text).into_owned(),
+        }
+    }
+
+    fn shown_data(&self, mut data: Option<Value>) -> Option<Value> {
+        if let (Some(data), Some(redactor)) = (&mut data, self.redactor.get().filter(|r| !r.is_empty())) {
+            redactor.redact_json(data);
+        }
+        data
+    }
+
+    /// Publishes what has no secrets any more.
+    fn send(
         &self,
         kind: Kind,
         level: Level,
@@ -129,19 +147,6 @@ impl RunRecord {
         truncated: bool,
         data: Option<Value>,
     ) {
-        let redactor = self.redactor.get().filter(|redactor| !redactor.is_empty());
-        let (message, data) = match redactor {
-            None => (message, data),
-            Some(redactor) => {
-                let message =
-                    if truncated { redactor.redact_cut(&message) } else { redactor.redact(&message) };
-                let data = data.map(|mut data| {
-                    redactor.redact_json(&mut data);
-                    data
-                });
-                (message.into_owned(), data)
-            }
-        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.sink.emit(DebugEvent {
             origin: Some(Arc::clone(&self.origin)),
@@ -175,11 +180,12 @@ impl RunRecord {
             Err(_) => String::from_utf8_lossy(kept).into_owned(),
         };
         let truncated = truncate(&mut message, self.config.line_bytes) || cut;
-        if self.config.guest_log {
-            self.trace(level, stream, &self.redact(&message));
-        }
         let fields = if kind == Kind::Log && !truncated { fields(&message) } else { None };
-        self.publish(kind, level, stream, message, truncated, fields);
+        let message = self.shown(message, truncated);
+        if self.config.guest_log {
+            self.trace(level, stream, &message);
+        }
+        self.send(kind, level, stream, message, truncated, self.shown_data(fields));
     }
 
     fn trace(&self, level: Level, stream: Stream, line: &str) {
@@ -331,5 +337,38 @@ mod tests {
         (0..100).for_each(|_| record.count_log_call());
         assert_eq!([(); 3].map(|()| record.charge_host_call()), [true, true, false]);
         assert_eq!(record.host_calls(), 103);
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_cut_inside_a_secret_leaves_no_beginning_of_it_in_the_workers_own_log() {
+        let mut record = RunRecord::for_tests();
+        record.config = OutputConfig { line_bytes: 20, guest_log: true };
+        record.keep_secret(Arc::new(Redactor::new(["canary-secret-value"])));
+        let limits = RunLimits::lowest(&WorkerMaxima::default(), &Default::default(), &Default::default());
+        record.start(limits);
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            record.line(Kind::Log, Level::Info, Stream::Log, b"a key: canary-secret-value", false);
+            record.line(Kind::Log, Level::Info, Stream::Log, b"a plain line", false);
+        });
+        let log = String::from_utf8(written.0.lock().clone()).unwrap();
+        assert!(log.contains("a key: ") && log.contains("a plain line"), "{log}");
+        assert!(!log.contains("cana"), "{log}");
     }
 }
