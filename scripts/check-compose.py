@@ -53,7 +53,7 @@ for service, user in (("worker", "worker"), ("gateway-shim", "shim")):
         f"docker-compose.yml: the NATS password of {service} is not the one the server has for {user}",
     )
     given = set(env) | set(env_file("deploy/compose.env"))
-    check(not any(f"NATS_{u}_PASSWORD" in given for u in ("SHIM", "WORKER", "CALLER", "ADMIN")),
+    check(not any(f"NATS_{u}_PASSWORD" in given for u in ("SHIM", "WORKER", "CALLER", "CONTROL", "ADMIN")),
           f"docker-compose.yml: {service} is told another user's NATS password")
 
 # Images do not move under us.

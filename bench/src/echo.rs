@@ -178,6 +178,7 @@ mod tests {
             user: None,
             secret_envelope: None,
             egress: None,
+            capture: Default::default(),
         };
         CallMessage { send: SendNo(3), ..CallMessage::new(ExecutionId::random(), run, Body::None, 1_000) }
     }

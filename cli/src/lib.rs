@@ -6,4 +6,3 @@
 pub mod child;
 pub mod config_docs;
 pub mod dev;
-pub mod ids;

@@ -93,6 +93,33 @@ pub struct Run {
     /// list alone decides. An empty list reaches nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<String>>,
+    /// What is published of the run.
+    #[serde(default, skip_serializing_if = "CaptureLevel::is_default")]
+    pub capture: CaptureLevel,
+}
+
+/// What is published of an install's runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureLevel {
+    /// Nothing.
+    Off,
+    /// The debug events of each run.
+    #[default]
+    Events,
+}
+
+impl CaptureLevel {
+    /// As settings and installs spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Events => "events",
+        }
+    }
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Run {

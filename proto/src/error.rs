@@ -92,6 +92,20 @@ codes! {
     HeadersTooLarge = "headers_too_large", 431, retry, Caller;
     /// The request body is over the limit.
     PayloadTooLarge = "payload_too_large", 413, retry, Caller;
+    /// No token, or one that is unknown, expired or revoked; a JWT that does not hold.
+    Unauthenticated = "unauthenticated", 401, retry, Caller;
+    /// The token holds, but not for this: another tenant, another extension, or a write with a token for reading.
+    Forbidden = "forbidden", 403, retry, Caller;
+    /// The tenant has no such install; the same words as for an install of another tenant.
+    ExtensionNotFound = "extension_not_found", 404, retry, Caller;
+    /// The install is disabled.
+    ExtensionNotAvailable = "extension_not_available", 404, retry, Caller;
+    /// The extension declares no such method and path.
+    EndpointNotFound = "endpoint_not_found", 404, retry, Caller;
+    /// The tenant's calls to this extension come faster than the gateway allows.
+    RateLimited = "rate_limited", 429, retry, Caller;
+    /// Installs cannot be looked up now.
+    RegistryUnavailable = "registry_unavailable", 503, retry, Platform;
     /// The caller's tenant and extension have 256 calls waiting, or the tenant a quarter of the shim's places.
     QueueFull = "queue_full", 429, retry, Caller;
     /// No worker of the pool was heard for 3 s of uninterrupted listening.
@@ -110,6 +124,8 @@ codes! {
     ArchiveHashMismatch = "bundle_fetch_failed: archive_hash_mismatch", 502, retry, Extension;
     /// The archive breaks a rule or a limit of unpacking.
     ArchiveRefused = "bundle_fetch_failed: archive_refused", 502, retry, Extension;
+    /// The signature policy refuses the bundle: unsigned, or signed by a key that is unknown, expired or revoked.
+    SignatureRefused = "bundle_fetch_failed: signature_refused", 502, retry, Extension;
     /// The cache folder could not be written.
     BundleCacheFailed = "bundle_fetch_failed: cache", 502, retry, Platform;
     /// A valid bundle without a component, or a component without a handler.
@@ -190,7 +206,11 @@ impl CallError {
     /// A failure with words that are safe to show to the caller.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let retry_after_s = match code {
-            ErrorCode::QueueFull | ErrorCode::NoWorkers | ErrorCode::Overloaded => Some(1),
+            ErrorCode::QueueFull
+            | ErrorCode::NoWorkers
+            | ErrorCode::Overloaded
+            | ErrorCode::RateLimited
+            | ErrorCode::RegistryUnavailable => Some(1),
             _ => None,
         };
         Self { code, message: message.into(), retry_after_s }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::call::{Run, RunContext, RunHttp, SecretEnvelope, Trigger, TriggerKind, User};
+use crate::call::{CaptureLevel, Run, RunContext, RunHttp, SecretEnvelope, Trigger, TriggerKind, User};
 use crate::capability::CapabilitySet;
 use crate::error::{CallError, ErrorCode};
 use crate::limits::{LimitSet, Limits, MAX_BODY_BYTES, MAX_HEADER_BYTES};
@@ -224,6 +224,7 @@ impl ExecuteRequest {
             user: self.user,
             secret_envelope: self.secret_envelope,
             egress: self.egress,
+            capture: CaptureLevel::default(),
         };
         let bytes = run.header_bytes();
         if bytes > MAX_HEADER_BYTES {

@@ -9,6 +9,8 @@ pub mod capability;
 pub mod error;
 pub mod event;
 pub mod execute;
+pub mod extension_ids;
+pub mod fleet;
 pub mod frame;
 pub mod ids;
 pub mod install;

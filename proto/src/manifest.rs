@@ -70,6 +70,9 @@ pub struct Endpoint {
     /// Informational: the component dispatches itself.
     #[serde(default)]
     pub handler: String,
+    /// Whether a call may run twice although its method promises nothing: the fleet then moves it when a worker is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
 }
 
 /// Why a manifest cannot be used.

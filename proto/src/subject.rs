@@ -29,6 +29,17 @@ pub fn control(pool: &PoolName, worker: BootId) -> String {
     format!("ctl.{pool}.{worker}")
 }
 
+/// What all workers of a pool hear: [`crate::fleet::ToWorkers`].
+pub fn control_all(pool: &PoolName) -> String {
+    format!("ctl.{pool}.all")
+}
+
+/// What all shims hear: [`crate::fleet::ToShims`].
+pub const CONTROL_SHIMS: &str = "ctl.shim.all";
+
+/// Prefix of the inbox of the admin service.
+pub const ADMIN_INBOX: &str = "_R.admin.";
+
 /// A worker's announcements.
 pub fn fleet_worker(pool: &PoolName, worker: BootId) -> String {
     format!("fleet.{pool}.{worker}")

@@ -100,6 +100,7 @@ fn full_call() -> CallMessage {
                 mount: None,
             }),
             egress: None,
+            capture: Default::default(),
         },
         body: Body::Inline(Bytes::from_static(b"body")),
     }

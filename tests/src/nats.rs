@@ -11,14 +11,14 @@ use crate::process::Process;
 use crate::{paths, wait};
 
 /// The users of `deploy/nats.conf`.
-const USERS: [&str; 4] = ["shim", "worker", "caller", "admin"];
+const USERS: [&str; 5] = ["shim", "worker", "caller", "control", "admin"];
 
 /// A server, its port and the passwords of its users.
 pub struct Nats {
     folder: TempDir,
     process: Option<Process>,
     port: u16,
-    passwords: [String; 4],
+    passwords: [String; USERS.len()],
 }
 
 /// A letter, then letters and digits: the server reads a password as it reads its configuration, where `123` is a number.

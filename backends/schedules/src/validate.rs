@@ -138,6 +138,7 @@ mod tests {
 
     fn declared() -> Vec<Endpoint> {
         let endpoint = |method: &str, path: &str| Endpoint {
+            idempotent: false,
             method: method.into(),
             path: path.into(),
             handler: "h".into(),

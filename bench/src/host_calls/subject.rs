@@ -79,6 +79,7 @@ impl Subject {
             }),
             secret_envelope: Some(envelope),
             egress: None,
+            capture: Default::default(),
         };
         Ok(Self { folder, sha256: Sha256::digest(COMPONENT).into(), ring, run, calls })
     }

@@ -8,7 +8,7 @@ use longshore_bundle::{BundleKey, BundleStore, Content};
 use longshore_proto::manifest::Manifest;
 use longshore_proto::{ContentHash, ExtensionId, TenantId};
 
-use crate::ids::Ids;
+use longshore_proto::extension_ids::ExtensionIds;
 
 /// Twenty times faster than the level that the SDK packs with, and nobody downloads it.
 const LEVEL: i32 = 3;
@@ -95,7 +95,7 @@ impl Packed {
         tenant: &TenantId,
         store: &dyn BundleStore,
     ) -> anyhow::Result<Uploaded> {
-        let ids = Ids::of(&self.manifest);
+        let ids = ExtensionIds::of(&self.manifest);
         let (hash, size) = (content_hash(&self.archive), self.archive.len());
         let extension: ExtensionId =
             ids.extension.to_string().parse().map_err(|error| anyhow::anyhow!("{error}"))?;

@@ -29,6 +29,8 @@ pub(super) struct Nats {
     pub(super) shim_password: String,
     /// The password of the user `worker`.
     pub(super) worker_password: String,
+    /// The password of the user `control`.
+    pub(super) control_password: String,
 }
 
 /// Where and how.
@@ -45,7 +47,7 @@ pub(super) struct Wish<'a> {
 pub(super) async fn start(children: &mut Children, data: &DataDir, wish: Wish<'_>) -> anyhow::Result<Nats> {
     let config = data.write("nats.conf", CONFIG.as_bytes())?;
     let store = store_dir(&data.part("nats")?)?;
-    let [shim, worker, caller, admin] = [(); 4].map(|()| password());
+    let [shim, worker, caller, control, admin] = [(); 5].map(|()| password());
     let mut last = None;
     for _ in 0..TRIES {
         let port = match wish.port {
@@ -59,6 +61,7 @@ pub(super) async fn start(children: &mut Children, data: &DataDir, wish: Wish<'_
             ("NATS_SHIM_PASSWORD", &shim),
             ("NATS_WORKER_PASSWORD", &worker),
             ("NATS_CALLER_PASSWORD", &caller),
+            ("NATS_CONTROL_PASSWORD", &control),
             ("NATS_ADMIN_PASSWORD", &admin),
             ("NATS_STORE_DIR", &store),
         ];
@@ -70,7 +73,14 @@ pub(super) async fn start(children: &mut Children, data: &DataDir, wish: Wish<'_
         let program: PathBuf = wish.program.to_owned();
         children.start(&Spec { name: "nats".into(), program, args, env, on_screen: false })?;
         match children.while_running(START_LIMIT, answers(port, &name)).await {
-            Ok(()) => return Ok(Nats { port, shim_password: shim, worker_password: worker }),
+            Ok(()) => {
+                return Ok(Nats {
+                    port,
+                    shim_password: shim,
+                    worker_password: worker,
+                    control_password: control,
+                });
+            }
             Err(error) if error.is_port_in_use() => last = Some(error),
             Err(error) => return Err(error.about("starting nats-server")),
         }

@@ -17,12 +17,21 @@ pub struct Call {
     pub run: Run,
     /// The request body.
     pub body: Option<Bytes>,
+    /// Whether it may run twice although its method promises nothing: its endpoint is declared `idempotent`.
+    pub idempotent: bool,
     /// When the shim must have answered: the caller's timeout less the margin.
     pub answer_by: Instant,
     /// Turns of the tenant in the waiting room, relative to 1.
     pub weight: u32,
     /// `traceparent` and the like, for the message's headers.
     pub trace: Vec<(String, String)>,
+}
+
+impl Call {
+    /// Whether it may run twice.
+    pub fn is_safe(&self) -> bool {
+        self.idempotent || self.run.http.is_safe_method()
+    }
 }
 
 /// What the caller gets.

@@ -159,7 +159,7 @@ impl Dispatch for Dispatcher {
             extension: call.run.context.extension.clone(),
             pool: call.pool.clone(),
             component: call.run.context.content_hash,
-            safe: call.run.http.is_safe_method(),
+            safe: call.is_safe(),
             weight: call.weight,
             answer_by_ms: shared.at_ms(answer_by),
         };

@@ -83,7 +83,7 @@ impl Shared {
             send: call.send,
             shim: Some(ShimHeader { id: self.boot, inbox: self.fleet_subject() }),
             budget_ms,
-            safe: request.run.http.is_safe_method(),
+            safe: request.is_safe(),
             run: request.run.clone(),
             body,
         };

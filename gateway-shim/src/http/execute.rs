@@ -154,6 +154,7 @@ where
         body,
         answer_by: answer_by.into_std(),
         weight: 1,
+        idempotent: false,
         trace: trace(headers),
     };
     // The dispatcher answers in time by itself. Should it not, the caller still hears from us before its own timeout;

@@ -99,6 +99,7 @@ impl<D: Dispatch> DispatchRunner<D> {
                 body: body.clone(),
                 answer_by: answer_by.into_std(),
                 weight: 1,
+                idempotent: false,
                 trace: telemetry::inject(&tracing::Span::current()),
             };
             let error = match self.0.call(call).await {

@@ -40,6 +40,7 @@ fn call(extension: &Extension, url: &str) -> CallMessage {
         user: None,
         secret_envelope: None,
         egress: None,
+        capture: Default::default(),
     };
     CallMessage::new(ExecutionId::random(), run, Body::None, 30_000)
 }

@@ -142,6 +142,7 @@ mod tests {
             user: None,
             secret_envelope: None,
             egress: None,
+            capture: Default::default(),
         }
     }
 

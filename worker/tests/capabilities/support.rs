@@ -247,6 +247,7 @@ pub fn get(guest: &str, url: &str) -> Call {
                 mount: None,
             }),
             egress: None,
+            capture: Default::default(),
         },
         body: None,
         cancel: CancellationToken::new(),

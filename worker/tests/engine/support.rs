@@ -193,6 +193,7 @@ pub fn call(guest: &str, url: &str) -> Call {
             user: None,
             secret_envelope: None,
             egress: None,
+            capture: Default::default(),
         },
         body: None,
         timeout: Duration::from_secs(30),

@@ -255,6 +255,7 @@ pub(crate) mod tests {
             user: None,
             secret_envelope: None,
             egress: None,
+            capture: Default::default(),
         }
     }
 

@@ -16,6 +16,7 @@ pub struct Install {
 impl Install {
     pub fn new(tenant: &str, install: &str) -> Self {
         let endpoint = |method: &str, path: &str| Endpoint {
+            idempotent: false,
             method: method.into(),
             path: path.into(),
             handler: "dist/main".into(),
@@ -43,6 +44,7 @@ impl Install {
             user: None,
             secret_envelope: None,
             egress: None,
+            capture: Default::default(),
         };
         let endpoints = vec![endpoint("POST", "/sync"), endpoint("GET", "/look"), endpoint("PUT", "/put")];
         Self { run: Arc::new(run), install: install.to_owned(), endpoints }

@@ -1,0 +1,2 @@
+//! The admin service: installs, tokens, bundles and pools, for operators' programs, behind a token and on a listener of
+//! its own.
