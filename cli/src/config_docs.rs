@@ -1,7 +1,6 @@
 //! `docs/configuration.md`: every setting, from the structs that read them.
 
 use std::collections::HashSet;
-use std::io::Write as _;
 
 use clap::{Arg, Args as _, Command};
 use gateway_shim::config::ShimConfig;
@@ -12,15 +11,6 @@ use crate::dev::DevArgs;
 
 /// What cannot be said in a table: the rules, and where a variable of the existing platform means something else here.
 const INTRODUCTION: &str = include_str!("config_docs.md");
-
-/// Prints the page.
-///
-/// # Errors
-/// Standard output is closed.
-pub fn print() -> anyhow::Result<()> {
-    std::io::stdout().write_all(page().as_bytes())?;
-    Ok(())
-}
 
 /// The page.
 pub fn page() -> String {
