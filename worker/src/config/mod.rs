@@ -25,7 +25,7 @@ use longshore_service::upstream::Upstream;
 use crate::admit::AdmitConfig;
 use crate::admit::table::TableConfig;
 use crate::debug::DebugConfig;
-use crate::engine::config::EngineConfig;
+use crate::engine::config::{Compiler, EngineConfig};
 use crate::execute::ExecutorConfig;
 use crate::host::backends::{Backends, HostMetrics};
 use crate::limits::WorkerMaxima;
@@ -68,6 +68,8 @@ longshore_service::settings! {
         pub pool_total_components: Option<u32>, env "WASM_POOL_TOTAL_COMPONENTS";
         /// Whether components of WASI 0.3 (`wasi:http/handler@0.3`) run. wasmtime calls its implementation experimental, and it costs every execution some microseconds.
         pub wasi_p3: bool = "false", env "WORKER_WASI_P3";
+        /// What compiles components: `cranelift`, or `winch` for development (an eighth of the time; slower code; x86-64 with AVX alone).
+        pub compiler: Compiler = "cranelift", env "WORKER_COMPILER";
         /// Memory and tables of one execution, in MiB; at most 1024.
         pub memory_mb: u64 = "1024", env "WORKER_MAX_MEMORY_MB";
         /// Host calls of one execution.
@@ -159,6 +161,7 @@ impl WorkerConfig {
             pool_total_components: self.pool_total_components,
             artifact_bytes: self.artifact_bytes.bytes(),
             wasi_p3: self.wasi_p3,
+            compiler: self.compiler,
             ..EngineConfig::new(&self.cache_root)
         }
     }

@@ -8,7 +8,7 @@ use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmBacktraceDetails,
 };
 
-use super::config::{ConfigError, EngineConfig};
+use super::config::{Compiler, ConfigError, EngineConfig};
 use super::ticker::Ticker;
 
 /// Stack for wasm frames. SpiderMonkey compiled to wasm needs more than wasmtime's 512 KiB for deeply nested
@@ -58,10 +58,10 @@ impl Runtime {
     /// Reserves the pool and starts the ticker.
     pub fn new(config: &EngineConfig) -> Result<Self, RuntimeError> {
         let instances = config.pool_instances()?;
-        let engine =
-            wasmtime::Engine::new(&settings(instances, config.wasi_p3)).map_err(RuntimeError::Engine)?;
+        let settings = settings(instances, config.wasi_p3, config.compiler);
+        let engine = wasmtime::Engine::new(&settings).map_err(RuntimeError::Engine)?;
         let ticker = Ticker::start(&engine).map_err(RuntimeError::Ticker)?;
-        Ok(Self { fingerprint: fingerprint(&engine), engine, _ticker: ticker })
+        Ok(Self { fingerprint: fingerprint(&engine, config.compiler), engine, _ticker: ticker })
     }
 
     /// wasmtime's handle.
@@ -76,9 +76,12 @@ impl Runtime {
     }
 }
 
-fn settings(instances: u32, wasi_p3: bool) -> Config {
+fn settings(instances: u32, wasi_p3: bool, compiler: Compiler) -> Config {
     let mut config = Config::new();
-    config.strategy(Strategy::Cranelift);
+    config.strategy(match compiler {
+        Compiler::Cranelift => Strategy::Cranelift,
+        Compiler::Winch => Strategy::Winch,
+    });
     // Without it the async functions and streams of WASI 0.3 do not even compile, and calls skip its bookkeeping.
     config.concurrency_support(wasi_p3);
 
@@ -138,7 +141,7 @@ fn keep_resident(pool: &mut PoolingAllocationConfig) {
     }
 }
 
-fn fingerprint(engine: &wasmtime::Engine) -> String {
+fn fingerprint(engine: &wasmtime::Engine, compiler: Compiler) -> String {
     struct Blake(blake3::Hasher);
     impl Hasher for Blake {
         fn finish(&self) -> u64 {
@@ -151,6 +154,10 @@ fn fingerprint(engine: &wasmtime::Engine) -> String {
     let mut hasher = Blake(blake3::Hasher::new());
     ARTIFACT_FORMAT.hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    // Both compilers say much the same of themselves, and their code does not mix.
+    if compiler == Compiler::Winch {
+        "winch".hash(&mut hasher);
+    }
     hasher.0.finalize().to_hex().chars().take(32).collect()
 }
 
@@ -164,5 +171,16 @@ mod tests {
         let (one, two) = (make(), make());
         assert_eq!(one.fingerprint(), two.fingerprint());
         assert_eq!(one.fingerprint().len(), 32);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_one_compiler_made_is_not_taken_for_the_other_s() {
+        let make =
+            |compiler| Runtime::new(&EngineConfig { slots: 1, compiler, ..EngineConfig::new("/x") }).unwrap();
+        let (cranelift, winch) = (make(Compiler::Cranelift), make(Compiler::Winch));
+        assert_ne!(cranelift.fingerprint(), winch.fingerprint());
+        let component = winch.engine().precompile_component(&wat::parse_str("(component)").unwrap()).unwrap();
+        assert!(!component.is_empty());
     }
 }
