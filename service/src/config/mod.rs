@@ -16,6 +16,7 @@ mod shared;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod units;
 
 pub use command::{args, exit_on_config_errors, from_matches, load_with_command};
@@ -28,6 +29,7 @@ pub use shared::{
     TelemetryConfig,
 };
 pub use source::{Environment, Source, Strings};
+pub use tokens::{AdminTokenSettings, ServiceTokens};
 pub use units::{ByteSize, Millis, Seconds};
 
 #[doc(hidden)]
