@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use longshore_egress::EgressRules;
+use longshore_proto::call::CaptureLevel;
 use longshore_proto::event::{Kind, Level, Origin, Stream};
 use longshore_proto::manifest::Manifest;
-use longshore_proto::{CallError, ErrorCode, Run};
+use longshore_proto::{CallError, ContentHash, ErrorCode, ExtensionId, Run, TenantId};
 use longshore_secrets::Secrets;
 use serde_json::json;
 use tracing::Instrument;
@@ -22,7 +23,7 @@ use crate::engine::meter::{Meter, Stop};
 use crate::engine::runtime::{Runtime, RuntimeError};
 use crate::engine::source::ComponentSource;
 use crate::engine::stats::EngineStats;
-use crate::events::EventSink;
+use crate::events::{EventSink, NoEvents};
 use crate::host::RunState;
 use crate::host::backends::Backends;
 use crate::host::record::{OutputConfig, RunRecord};
@@ -117,7 +118,11 @@ impl Executor {
 
     async fn run_to_outcome(&self, job: Job) -> Outcome {
         let output = OutputConfig { line_bytes: self.config.line_bytes, guest_log: self.config.guest_log };
-        let record = Arc::new(RunRecord::new(origin(&job), Arc::clone(&self.sink), output));
+        let sink = match job.run.capture {
+            CaptureLevel::Off => Arc::new(NoEvents),
+            CaptureLevel::Events => Arc::clone(&self.sink),
+        };
+        let record = Arc::new(RunRecord::new(origin(&job), sink, output));
         let mut watch = Stopwatch::start();
         let result = self.run(&job, &record, &mut watch).await;
         let result = result.map_err(|fault| without_secrets(fault, &record));
@@ -190,6 +195,22 @@ impl Executor {
             error: CallError::new(ErrorCode::SecretDecryptFailed, error.for_caller()),
             detail: Some(longshore_service::errors::chain(&error).to_string()),
         })
+    }
+
+    /// Fetches and compiles a bundle ahead of its first call. A bundle of pages alone is ready by being there.
+    ///
+    /// # Errors
+    /// What a call would have been answered.
+    pub async fn warm(
+        &self,
+        tenant: &TenantId,
+        extension: &ExtensionId,
+        bundle: &ContentHash,
+    ) -> Result<(), CallError> {
+        match self.source.component(tenant, extension, bundle).await? {
+            None => Ok(()),
+            Some(source) => self.components.get(&source).await.map(|_| ()).map_err(|e| e.call_error()),
+        }
     }
 
     /// The component, ready to instantiate. Neither the fetch nor the compilation ends when this call gives up.

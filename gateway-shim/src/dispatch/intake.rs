@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use longshore_proto::fleet::Warmed;
 use longshore_proto::frame::{
     CallRef, Chunk, Fetch, FreeNotice, Reply, ShimAnnouncement, WorkerAnnouncement, WorkerFrame,
 };
@@ -21,6 +22,7 @@ pub struct Subscriptions {
     replies: Subscriber,
     fleet: Subscriber,
     free: Subscriber,
+    operators: Subscriber,
 }
 
 impl Subscriptions {
@@ -30,6 +32,7 @@ impl Subscriptions {
             replies: subscribe(client, subject::shim_inbox_all(dispatcher.boot()), None).await?,
             fleet: subscribe(client, subject::FLEET.to_owned(), None).await?,
             free: subscribe(client, subject::FREE_ALL.to_owned(), None).await?,
+            operators: subscribe(client, subject::CONTROL_SHIMS.to_owned(), None).await?,
         })
     }
 }
@@ -62,6 +65,7 @@ pub async fn serve(
             message = subscriptions.replies.next() => message.map(|m| dispatcher.reply(m)).is_none(),
             message = subscriptions.fleet.next() => message.map(|m| dispatcher.announced(&m)).is_none(),
             message = subscriptions.free.next() => message.map(|m| dispatcher.freed(&m)).is_none(),
+            message = subscriptions.operators.next() => message.map(|m| dispatcher.asked(&m)).is_none(),
         };
         if ended {
             return Err(ListenError::Ended);
@@ -141,6 +145,14 @@ impl Dispatcher {
                 }
             }
             Route::Body(body) => self.serve_body(&message, Some(&body)),
+            // Nobody of that pool listens.
+            Route::Warmed(_) if message.status.is_some() => {}
+            Route::Warmed(to) => {
+                if let Ok(warmed) = wire::decode::<Warmed>(&message.payload) {
+                    // Full: more answers than there are workers.
+                    let _ = to.try_send(warmed);
+                }
+            }
         }
     }
 
@@ -187,7 +199,7 @@ impl Dispatcher {
         }
     }
 
-    fn refuse(&self, why: &'static str) {
+    pub(super) fn refuse(&self, why: &'static str) {
         self.0.metrics.refused_messages.inc();
         tracing::warn!(why, "a message was refused");
     }

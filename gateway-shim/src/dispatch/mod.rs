@@ -2,6 +2,7 @@
 //! decides, without I/O; the rest of this folder is its I/O.
 
 mod api;
+mod control;
 mod fetch;
 mod intake;
 pub mod machine;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use longshore_proto::fleet::Warmed;
 use longshore_proto::frame::{CallRef, Chunk};
 use longshore_proto::{BootId, CallError, ErrorCode, ExecutionId, SendNo, subject};
 use longshore_service::nats::{Outbox, RouteGuard, Routes, Watcher};
@@ -26,6 +28,7 @@ use machine::{CallMeta, Machine, MachineConfig, Output};
 
 pub use api::{Answer, AnswerBody, Call, CallResult};
 pub use intake::{Subscriptions, serve};
+pub use machine::StopErrors;
 pub use metrics::DispatchMetrics;
 
 /// What arrives at an inbox token of this shim.
@@ -39,12 +42,15 @@ enum Route {
     Chunks(mpsc::Sender<Chunk>),
     /// Requests for the body of a call.
     Body(Bytes),
+    /// Workers that have made a bundle ready.
+    Warmed(mpsc::Sender<Warmed>),
 }
 
 /// A call that has no answer yet.
 struct Pending {
     call: Arc<Call>,
     answer: oneshot::Sender<CallResult>,
+    since: std::time::Instant,
     /// The request body, where it does not fit into the message: served for as long as the call lives.
     body: Option<RouteGuard<Route>>,
 }
@@ -165,14 +171,14 @@ impl Dispatch for Dispatcher {
         };
         let (sender, mut answer) = oneshot::channel();
         let body = perform::body_to_keep(&call).map(|bytes| shared.routes.add(Route::Body(bytes)));
-        let pending = Pending { call: Arc::new(call), answer: sender, body };
+        let submitted = std::time::Instant::now();
+        let pending = Pending { call: Arc::new(call), answer: sender, since: submitted, body };
         if shared.pending.lock().insert(execution, pending).is_some() {
             // 128 random bits, made by the caller of this function: a bug there, not a coincidence.
             return Err(CallError::new(ErrorCode::Internal, "an execution id was used twice"));
         }
         // Dropped with this future when the caller goes away.
         let abandon = Abandon { shared: Arc::clone(shared), execution };
-        let submitted = std::time::Instant::now();
         shared.step(|machine, now| machine.submit(now, execution, meta));
         let result = tokio::select! {
             result = &mut answer => result,

@@ -19,6 +19,7 @@ pub struct Subscriptions {
     calls: Subscriber,
     shared: Subscriber,
     control: Subscriber,
+    everybody: Subscriber,
     inbox: Subscriber,
     shims: Subscriber,
 }
@@ -31,15 +32,15 @@ impl Subscriptions {
             inbox: subscribe(client, subject::worker_inbox_all(boot), None).await?,
             shims: subscribe(client, "fleet.shim.*".to_owned(), None).await?,
             control: subscribe(client, subject::control(pool, boot), None).await?,
+            everybody: subscribe(client, subject::control_all(pool), None).await?,
             calls: subscribe(client, subject::exec(pool, boot), None).await?,
             shared: subscribe(client, subject::exec_any(pool), Some(subject::WORKERS_GROUP)).await?,
         })
     }
 
     async fn close(mut self) {
-        for subscriber in
-            [&mut self.calls, &mut self.shared, &mut self.control, &mut self.inbox, &mut self.shims]
-        {
+        let Self { calls, shared, control, everybody, inbox, shims } = &mut self;
+        for subscriber in [calls, shared, control, everybody, inbox, shims] {
             if let Err(error) = subscriber.unsubscribe().await {
                 tracing::debug!(%error, "could not unsubscribe");
             }
@@ -78,6 +79,7 @@ pub async fn serve(
             }
             message = subscriptions.control.next() => message.map(|m| admission.control(&m)).is_none(),
             message = subscriptions.inbox.next() => message.map(|m| admission.inbox(&m)).is_none(),
+            message = subscriptions.everybody.next() => message.map(|m| admission.asked(&m)).is_none(),
             message = subscriptions.shims.next() => message.map(|m| admission.shim_announced(&m)).is_none(),
             message = subscriptions.calls.next() => message.map(|m| admission.call(m)).is_none(),
             message = subscriptions.shared.next() => message.map(|m| admission.plain_call(m)).is_none(),
@@ -149,7 +151,7 @@ impl Admission {
         }
     }
 
-    fn refuse_message(&self, why: &'static str) {
+    pub(super) fn refuse_message(&self, why: &'static str) {
         self.metrics.refused_messages.inc();
         tracing::warn!(why, "a message was refused");
     }

@@ -10,6 +10,7 @@ mod offers;
 mod plain;
 mod run;
 pub mod table;
+mod warm;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use bytes::Bytes;
+use longshore_proto::call::CallMessage;
 use longshore_proto::frame::{CallRef, Chunk, Reply, WorkerFrame};
 use longshore_proto::wire::{self, PROTOCOL_VERSION};
-use longshore_proto::{BootId, PoolName, subject};
+use longshore_proto::{BootId, ExtensionId, PoolName, TenantId, subject};
 use longshore_service::nats::{Outbox, Outgoing, Routes, Watcher};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,13 +56,29 @@ enum Route {
     Body(CallRef, Bytes),
 }
 
+/// How to stop a run, and whose it is.
+struct Stoppable {
+    token: CancellationToken,
+    tenant: TenantId,
+    extension: ExtensionId,
+}
+
+impl Stoppable {
+    fn of(call: &CallMessage, token: CancellationToken) -> Self {
+        let context = &call.run.context;
+        Self { token, tenant: context.tenant.clone(), extension: context.extension.clone() }
+    }
+}
+
 /// The worker's half of the dispatch protocol.
 pub struct Admission {
     boot: BootId,
     config: AdmitConfig,
     table: Mutex<Table<KeptAnswer>>,
     /// How to stop the runs in the table.
-    runs: Mutex<HashMap<CallRef, CancellationToken>>,
+    runs: Mutex<HashMap<CallRef, Stoppable>>,
+    /// Bundles that are being made ready ahead of their calls.
+    warming: Arc<Semaphore>,
     routes: Routes<Route>,
     outbox: Outbox,
     link: Watcher,
@@ -91,6 +109,7 @@ impl Admission {
             table: Mutex::new(Table::new(config.table)),
             config,
             runs: Mutex::default(),
+            warming: Arc::new(Semaphore::new(warm::AT_A_TIME)),
             routes: Routes::default(),
             outbox,
             link,
@@ -165,8 +184,24 @@ impl Admission {
 
     /// Stops a run; its outcome is `cancelled`.
     fn stop(&self, call: CallRef) {
-        if let Some(token) = self.runs.lock().get(&call) {
-            token.cancel();
+        if let Some(run) = self.runs.lock().get(&call) {
+            run.token.cancel();
         }
+    }
+
+    /// The extensions that run here now, each once.
+    fn running_extensions(&self) -> Vec<(TenantId, ExtensionId)> {
+        let mut running: Vec<_> =
+            self.runs.lock().values().map(|run| (run.tenant.clone(), run.extension.clone())).collect();
+        running.sort();
+        running.dedup();
+        running
+    }
+
+    /// Stops the runs of an extension of a tenant; how many there were.
+    fn stop_extension(&self, tenant: &TenantId, extension: &ExtensionId) -> usize {
+        let runs = self.runs.lock();
+        let meant = runs.values().filter(|run| run.tenant == *tenant && run.extension == *extension);
+        meant.inspect(|run| run.token.cancel()).count()
     }
 }

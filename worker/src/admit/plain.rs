@@ -13,7 +13,7 @@ use longshore_proto::{Body, CallError, ErrorCode, RunResponse, subject, wire};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::Admission;
+use super::{Admission, Stoppable};
 use super::run::run_span;
 use super::table::{Admission as Decision, Arrival};
 use crate::job::Outcome;
@@ -76,7 +76,7 @@ impl Admission {
     ) {
         self.metrics.admitted.inc();
         let cancel = CancellationToken::new();
-        self.runs.lock().insert(reference, cancel.clone());
+        self.runs.lock().insert(reference, Stoppable::of(&call, cancel.clone()));
         let span = run_span(&call, message.headers.as_ref());
         let deadline = Instant::now() + Duration::from_millis(budget_ms);
         let admission = Arc::clone(self);

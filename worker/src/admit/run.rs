@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::answer::KeptAnswer;
-use super::{Admission, Route};
+use super::{Admission, Route, Stoppable};
 use crate::job::{Job, Outcome};
 
 /// A slot in use. Whatever happens to the run, a panic included, the slot is given back and the shim gets an answer.
@@ -49,7 +49,7 @@ impl Admission {
     pub(super) fn start(self: &Arc<Self>, call: CallMessage, reply: String, headers: Option<HeaderMap>) {
         let reference = CallRef { execution: call.execution, send: call.send };
         let cancel = CancellationToken::new();
-        self.runs.lock().insert(reference, cancel.clone());
+        self.runs.lock().insert(reference, Stoppable::of(&call, cancel.clone()));
         let held = Held { admission: Arc::clone(self), call: reference, reply, done: false };
         let admission = Arc::clone(self);
         let deadline = Instant::now() + Duration::from_millis(call.budget_ms);

@@ -1,3 +1,4 @@
+use longshore_proto::fleet::CallState;
 use longshore_proto::frame::{BusyReason, Reply, RunStatus, WorkerFrame};
 use longshore_proto::{Body, ContentHash};
 
@@ -344,4 +345,68 @@ fn a_worker_that_has_run_the_component_is_preferred() {
     }
     // Two random picks (with repetition) miss it in a quarter of the cases.
     assert!(there > 20, "{there} of 40");
+}
+
+fn stopped() -> StopErrors {
+    StopErrors {
+        waiting: ErrorCode::ExtensionNotAvailable.into(),
+        running: CallError::new(ErrorCode::Cancelled, "stopped"),
+    }
+}
+
+#[test]
+fn a_stopped_call_that_waits_is_answered_and_gives_up_its_place() {
+    let mut b = Bench::with_workers(&[]);
+    b.m.submit(0, id(1), meta("a", false));
+    b.outputs();
+    assert_eq!(b.m.stop(id(1), &stopped()), Some(CallState::Waiting));
+    let answers: Vec<_> = b.outputs();
+    assert!(
+        matches!(answers.as_slice(), [Output::Answer { result: Err(e), .. }] if e.code == ErrorCode::ExtensionNotAvailable),
+        "{answers:?}"
+    );
+    assert_eq!(b.m.counts(0).waiting, 0);
+    assert_eq!(b.m.stop(id(1), &stopped()), None, "there is no such call any more");
+}
+
+#[test]
+fn a_stopped_call_that_runs_is_answered_and_its_worker_told() {
+    let mut b = Bench::with_workers(&[(1, 8)]);
+    b.m.submit(0, id(1), meta("a", true));
+    let (_, call, _) = b.sends()[0];
+    b.frame(1, 1, 7, Reply::Taken(call));
+    assert_eq!(b.m.held().map(|h| (h.state, h.worker)).collect::<Vec<_>>(), [(CallState::Running, Some(worker(1)))]);
+    assert_eq!(b.m.stop(id(1), &stopped()), Some(CallState::Running));
+    let outputs = b.outputs();
+    assert!(outputs.iter().any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled)));
+    assert!(outputs.iter().any(|o| matches!(o, Output::Cancel { call: c, .. } if *c == call)));
+    // Its late answer changes nothing.
+    b.frame(2, 1, 8, Reply::Failed { call, error: ErrorCode::Cancelled.into() });
+    assert!(b.outputs().iter().all(|o| !matches!(o, Output::Answer { .. })));
+}
+
+#[test]
+fn a_call_whose_lost_attempt_may_have_run_is_not_called_unsent_when_it_is_stopped() {
+    let mut b = Bench::with_workers(&[(1, 8), (2, 0)]);
+    b.m.submit(0, id(1), meta("a", true));
+    let (_, call, _) = b.sends()[0];
+    b.frame(1, 1, 7, Reply::Taken(call));
+    for now in (100..12_000).step_by(100) {
+        if now % 1_000 == 0 {
+            b.announce(now, 2, 0);
+        }
+        b.m.tick(now);
+    }
+    // It was offered to the full worker, which bounces it.
+    let knocks: Vec<_> = b.sends().into_iter().filter(|(to, ..)| *to == worker(2)).collect();
+    for (_, call, _) in &knocks {
+        b.frame(12_000, 2, 0, Reply::Busy { call: *call, reason: BusyReason::Full });
+    }
+    assert!(b.m.held().all(|h| h.state == CallState::Waiting), "{knocks:?}");
+    b.outputs();
+    b.m.stop(id(1), &stopped());
+    let outputs = b.outputs();
+    assert!(
+        outputs.iter().any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled))
+    );
 }

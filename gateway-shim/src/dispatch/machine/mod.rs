@@ -6,6 +6,7 @@
 
 mod call;
 mod frames;
+mod stop;
 mod timers;
 mod waiting;
 mod workers;
@@ -22,6 +23,7 @@ use waiting::WaitingRoom;
 use workers::Workers;
 
 pub use call::CallMeta;
+pub use stop::{HeldCall, StopErrors};
 pub use timers::TICK_MS;
 
 /// The worker gets so much less time than the shim has, so that its own, finer timeout arrives first.
@@ -249,6 +251,14 @@ impl Machine {
             in_flight: self.calls.len().saturating_sub(self.waiting),
             workers: workers.count(),
         }
+    }
+
+    /// Workers of a pool, heard within 3 s and not leaving.
+    pub fn workers_of(&self, now_ms: u64, pool: &PoolName) -> usize {
+        let here = |w: &&workers::Worker| {
+            w.pool == *pool && !w.leaving && self.workers.silence_ms(now_ms, w) < workers::SILENT_MS
+        };
+        self.workers.iter().filter(here).count()
     }
 
     /// Whether 3 s of uninterrupted listening have passed: only then "no worker" means something.
