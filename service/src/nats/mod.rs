@@ -7,6 +7,7 @@
 //! - It ignores credentials in the server's address, logs each failed attempt and each event by itself (`async_nats` is off in the default
 //!   filter), and tells nothing about a refused subscription but a [`Event::ServerError`](async_nats::Event); all are logged here.
 
+pub mod buckets;
 mod link;
 mod listen;
 mod metrics;
