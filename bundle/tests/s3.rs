@@ -8,7 +8,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use longshore_bundle::archive::{content_hash, pack_files};
 use longshore_bundle::{
-    BundleCache, BundleError, BundleKey, BundleStore, CacheConfig, Content, StoreConfig, StoreError,
+    BundleCache, BundleError, BundleKey, BundleStore, CacheConfig, Content, ObjectKey, StoreConfig,
+    StoreError,
 };
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
@@ -162,4 +163,29 @@ async fn a_store_that_is_away_is_unreachable_and_no_not_found() {
     assert!(matches!(&*error, BundleError::StoreUnreachable { .. }));
     let chain = longshore_bundle::chain(&*error);
     assert!(chain.to_lowercase().contains("connection refused"), "{chain}");
+}
+
+#[tokio::test]
+async fn objects_are_listed_without_the_configured_prefix_and_removed_one_by_one() {
+    let server = Server::start(true).await;
+    let store = server.signed("the-secret-key");
+    store.ensure_bucket().await.unwrap();
+    let keys = ["tenants/a/1", "tenants/a/2", "tenants/b/1"];
+    for key in keys {
+        let content = Content::Bytes(Bytes::from_static(b"four"));
+        store.put_object(&ObjectKey::new(key).unwrap(), content).await.unwrap();
+    }
+    let listed = async |prefix: &str, after: Option<&str>| {
+        let page = store.list_objects(prefix, after).await.unwrap();
+        assert_eq!(page.next, None);
+        assert!(page.objects.iter().all(|object| object.size == 4 && object.modified.is_some()));
+        page.objects.iter().map(|object| object.key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("tenants/", None).await, keys);
+    assert_eq!(listed("tenants/a/", None).await, keys[..2]);
+    assert_eq!(listed("tenants/", Some("tenants/a/1")).await, keys[1..]);
+    for _ in 0..2 {
+        store.delete_object(&ObjectKey::new("tenants/a/1").unwrap()).await.unwrap();
+    }
+    assert_eq!(listed("tenants/", None).await, keys[1..]);
 }

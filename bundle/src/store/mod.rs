@@ -2,6 +2,7 @@
 
 mod config;
 mod dir;
+mod list;
 mod s3;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tokio::io::AsyncRead;
 
 pub use config::{StoreConfig, StoreConfigError};
 pub use dir::DirStore;
+pub use list::{ObjectInfo, ObjectPage, PAGE};
 pub use s3::S3Store;
 
 use crate::key::{BundleKey, ObjectKey};
@@ -79,7 +81,7 @@ impl StoreError {
     }
 }
 
-/// A bundle store. Three operations on checked keys; the methods on [`BundleKey`] are what most callers use, the
+/// A bundle store. Five operations on checked keys; the methods on [`BundleKey`] are what most callers use, the
 /// others serve what else is kept beside bundles (compiled artifacts, large recorded bodies).
 #[async_trait]
 pub trait BundleStore: Send + Sync + 'static {
@@ -91,6 +93,19 @@ pub trait BundleStore: Send + Sync + 'static {
 
     /// Writes an object, all or nothing, over any object that is there.
     async fn put_object(&self, key: &ObjectKey, content: Content) -> Result<(), StoreError>;
+
+    /// Objects whose keys begin with `prefix` (`tenants/t-1/`; the empty prefix is everything), from the first one behind
+    /// `after`. A store that can only be read refuses.
+    async fn list_objects(&self, prefix: &str, after: Option<&str>) -> Result<ObjectPage, StoreError> {
+        let _ = (prefix, after);
+        Err(StoreError::Refused { status: 501, code: "NotImplemented".to_owned() })
+    }
+
+    /// Removes an object; one that is not there is removed already. A store that can only be read refuses.
+    async fn delete_object(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let _ = key;
+        Err(StoreError::Refused { status: 501, code: "NotImplemented".to_owned() })
+    }
 
     /// Whether the store would answer now. One small request, for health checks.
     async fn probe(&self) -> Result<(), StoreError>;

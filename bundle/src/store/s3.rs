@@ -16,7 +16,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls;
 
 use super::config::Place;
-use super::{BundleStore, Content, Opened, StoreError};
+use super::{BundleStore, Content, ObjectInfo, ObjectPage, Opened, PAGE, StoreError};
 use crate::key::ObjectKey;
 
 /// A machine that does not take a connection within 3 s is away; waiting longer only holds calls up.
@@ -94,6 +94,37 @@ impl S3Store {
     }
 }
 
+/// How our keys and the bucket's go together: what a bucket's key has in front of ours, and what ours has in front of the bucket's.
+struct Listing {
+    /// The configured prefix.
+    before: String,
+    /// The borrowed bucket's name and `/`.
+    borrowed: &'static str,
+}
+
+impl S3Store {
+    /// A base without a bucket keeps everything below `tenants/` in a bucket of that name; other prefixes are not listed there.
+    fn listing(&self) -> (String, Listing) {
+        let (bucket, borrowed) = match self.place.bucket.as_str() {
+            "" => ("tenants".to_owned(), "tenants/"),
+            bucket => (bucket.to_owned(), ""),
+        };
+        (bucket, Listing { before: self.place.prefix.clone(), borrowed })
+    }
+}
+
+/// The bucket's key or prefix for one of ours; none: not in this bucket.
+fn own_key(listing: &Listing, ours: &str) -> Option<String> {
+    let rest = ours.strip_prefix(listing.borrowed).or_else(|| ours.is_empty().then_some(""))?;
+    Some(format!("{}{rest}", listing.before))
+}
+
+/// Our key for one of the bucket's.
+fn outer_key(listing: &Listing, theirs: &str) -> Option<String> {
+    let rest = theirs.strip_prefix(&listing.before)?;
+    Some(format!("{}{rest}", listing.borrowed))
+}
+
 /// Sorts an SDK error: only a 404 is a "no such object", and not where its code speaks of the bucket.
 fn store_error<E>(error: SdkError<E>) -> StoreError
 where
@@ -141,6 +172,41 @@ impl BundleStore for S3Store {
         let put = self.client.put_object().bucket(bucket).key(key).body(body).customize();
         let put = put.config_override(aws_sdk_s3::Config::builder().timeout_config(timeouts));
         put.send().await.map(drop).map_err(store_error)
+    }
+
+    async fn list_objects(&self, prefix: &str, after: Option<&str>) -> Result<ObjectPage, StoreError> {
+        let (bucket, own) = self.listing();
+        let (Some(prefix), after) = (own_key(&own, prefix), after.and_then(|after| own_key(&own, after)))
+        else {
+            return Ok(ObjectPage::default());
+        };
+        let request = self.client.list_objects_v2().bucket(bucket).prefix(prefix).set_start_after(after);
+        let max = i32::try_from(PAGE).unwrap_or(i32::MAX);
+        let found = request.max_keys(max).send().await.map_err(store_error)?;
+        let mut page = ObjectPage::default();
+        let mut last = None;
+        for object in found.contents() {
+            let Some(key) = object.key() else { continue };
+            let Some(key) = outer_key(&own, key) else { continue };
+            if let Ok(key) = ObjectKey::new(key.clone()) {
+                let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                let modified = object.last_modified().and_then(|time| (*time).try_into().ok());
+                page.objects.push(ObjectInfo { key, size, modified });
+            }
+            last = Some(key);
+        }
+        if found.is_truncated() == Some(true) {
+            page.next = last;
+        }
+        Ok(page)
+    }
+
+    async fn delete_object(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let (bucket, key) = self.at(key);
+        match self.client.delete_object().bucket(bucket).key(key).send().await.map_err(store_error) {
+            Ok(_) | Err(StoreError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A bucket that the keys may read but not list answers 403: the bundles in it can still be had, so for an
