@@ -51,6 +51,21 @@ capabilities! {
     ServiceRead = "cap:service.read",
 }
 
+impl Capability {
+    /// What a manifest asks for, trimmed and in any case: today's name, or that of the older manifest schema (interop 9.1), whose
+    /// `events.emit`, `events.subscribe` and `metrics` were never built and have no successor.
+    pub fn from_manifest(text: &str) -> Option<Self> {
+        let text = text.trim().to_ascii_lowercase();
+        match text.as_str() {
+            "http.fetch" => Some(Self::HttpFetch),
+            "storage.kv" => Some(Self::StorageKv),
+            "secrets.get" => Some(Self::SecretsGet),
+            "log" => Some(Self::LogEmit),
+            text => Self::parse(text),
+        }
+    }
+}
+
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -146,6 +161,15 @@ mod tests {
     #[test]
     fn texts_are_trimmed_and_lower_cased_and_blanks_dropped() {
         assert!(CapabilitySet::parse([" CAP:HTTP.Fetch ", "", "  "]).unwrap().has(Capability::HttpFetch));
+    }
+
+    #[test]
+    fn a_manifest_may_use_the_older_names() {
+        let named = |text| Capability::from_manifest(text).map(Capability::as_str);
+        assert_eq!(named("http.fetch"), Some("cap:http.fetch"));
+        assert_eq!(named("log"), Some("cap:log.emit"));
+        assert_eq!(named(" Cap:Storage.KV "), Some("cap:storage.kv"));
+        assert_eq!(named("metrics"), None);
     }
 
     #[test]

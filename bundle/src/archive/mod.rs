@@ -15,9 +15,11 @@ mod unpack;
 mod walk;
 
 pub use limits::ArchiveLimits;
+pub(crate) use name::check as check_name;
+pub(crate) use pack::pack_each;
 pub use pack::{PACK_LEVEL, PackError, content_hash, pack_dir, pack_files};
 pub use unpack::{Target, unpack};
-pub use walk::{Report, Sink, walk};
+pub use walk::{Report, Sink, Skipped, walk};
 
 /// Why an archive was refused. Safe to show to the tenant.
 #[derive(Debug, thiserror::Error)]

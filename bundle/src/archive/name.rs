@@ -4,7 +4,7 @@ use super::{ArchiveError, ArchiveLimits};
 
 /// A name that may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
+pub(crate) struct Name {
     /// Plain segments joined by `/`; empty for the archive's own folder (`./`).
     pub path: String,
     /// Some segment starts with a dot.
@@ -18,7 +18,7 @@ pub(super) fn shown(raw: &[u8]) -> String {
 
 /// Checks a raw name. `.` and empty segments are dropped (`./a//b/` is `a/b`), so that one file has one spelling and
 /// the search for duplicates cannot be deceived.
-pub(super) fn check(raw: &[u8], limits: &ArchiveLimits) -> Result<Name, ArchiveError> {
+pub(crate) fn check(raw: &[u8], limits: &ArchiveLimits) -> Result<Name, ArchiveError> {
     let bad = |problem| ArchiveError::Name { name: shown(raw), problem };
     let too_long =
         || ArchiveError::NameTooLong { name: shown(raw), bytes: limits.path_bytes, depth: limits.depth };

@@ -46,7 +46,7 @@ pub fn pack_dir(dir: &Path, level: i32) -> Result<Vec<u8>, PackError> {
         Ok(bytes) => Ok((name, bytes)),
         Err(source) => Err(PackError::Read { path, source }),
     });
-    pack(contents, level)
+    pack_each(contents, level)
 }
 
 /// Packs files given as name and content.
@@ -59,14 +59,17 @@ pub fn pack_files<N: Into<String>, C: Into<Vec<u8>>>(
 ) -> Result<Vec<u8>, PackError> {
     let sorted: BTreeMap<String, Vec<u8>> =
         files.into_iter().map(|(name, content)| (name.into(), content.into())).collect();
-    pack(sorted.into_iter().map(Ok), level)
+    pack_each(sorted.into_iter().map(Ok), level)
 }
 
-fn pack(
+/// Packs files in the order in which they come, which is the caller's to hold. One frame, one thread, no checksum and no size in its header, so
+/// that nothing but the files, the level and the version of zstd (which is compiled in) decides the bytes.
+pub(crate) fn pack_each(
     files: impl Iterator<Item = Result<(String, Vec<u8>), PackError>>,
     level: i32,
 ) -> Result<Vec<u8>, PackError> {
-    let encoder = zstd::Encoder::new(Vec::new(), level).map_err(PackError::Compress)?;
+    let mut encoder = zstd::Encoder::new(Vec::new(), level).map_err(PackError::Compress)?;
+    encoder.include_checksum(false).map_err(PackError::Compress)?;
     let mut tar = tar::Builder::new(encoder);
     for file in files {
         let (name, content) = file?;

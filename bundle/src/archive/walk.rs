@@ -30,6 +30,19 @@ pub trait Sink {
     /// # Errors
     /// Whatever this machine's disk says; ends the walk.
     fn file(&mut self, path: &str) -> io::Result<Self::File>;
+
+    /// Learns of an entry that is left out. Nothing to do for who only unpacks.
+    fn skipped(&mut self, _path: &str, _why: Skipped) {}
+}
+
+/// Why an entry of an archive is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skipped {
+    /// A segment of its name starts with a dot.
+    Hidden,
+    /// A hard or symbolic link.
+    Link,
 }
 
 /// What a walk found.
@@ -152,8 +165,14 @@ impl<S: Sink> Walk<'_, S> {
             return Err(ArchiveError::Header("a folder or link has content").into());
         }
         match name {
-            Name { hidden: true, .. } => self.report.hidden = self.report.hidden.saturating_add(1),
-            _ if is_link => self.report.links = self.report.links.saturating_add(1),
+            Name { hidden: true, path } => {
+                self.report.hidden = self.report.hidden.saturating_add(1);
+                self.sink.skipped(&path, Skipped::Hidden);
+            }
+            Name { path, .. } if is_link => {
+                self.report.links = self.report.links.saturating_add(1);
+                self.sink.skipped(&path, Skipped::Link);
+            }
             Name { path, .. } if is_folder => self.folders(&path)?,
             Name { path, .. } if path.is_empty() => {
                 let problem = "names the archive's own folder";
