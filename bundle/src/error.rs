@@ -3,6 +3,7 @@
 use longshore_proto::{ContentHash, ErrorCode};
 
 use crate::archive::ArchiveError;
+use crate::signature::SignatureError;
 use crate::store::StoreError;
 
 /// Why a bundle could not be had. Shared by every caller that waited for the same fetch, hence in an `Arc`; the
@@ -39,6 +40,13 @@ pub enum BundleError {
         #[source]
         reason: ArchiveError,
     },
+    /// The signature policy is `require`, and the bundle's signature does not count. Safe to show, and says what to do.
+    #[error("signature_refused")]
+    SignatureRefused {
+        /// Why not.
+        #[source]
+        reason: SignatureError,
+    },
     /// This machine's cache folder failed, or fetches are more than this process takes on.
     #[error("the bundle cache failed to {doing}")]
     Cache {
@@ -58,6 +66,7 @@ impl BundleError {
             Self::StoreUnreachable { .. } => ErrorCode::BundleStoreUnreachable,
             Self::HashMismatch { .. } => ErrorCode::ArchiveHashMismatch,
             Self::Refused { .. } => ErrorCode::ArchiveRefused,
+            Self::SignatureRefused { .. } => ErrorCode::SignatureRefused,
             Self::Cache { .. } => ErrorCode::BundleCacheFailed,
         }
     }
@@ -69,6 +78,7 @@ impl BundleError {
             Self::StoreUnreachable { .. } => "store_unreachable",
             Self::HashMismatch { .. } => "HASH_MISMATCH",
             Self::Refused { .. } => "refused",
+            Self::SignatureRefused { .. } => "signature_refused",
             Self::Cache { .. } => "cache",
         }
     }

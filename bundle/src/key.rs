@@ -63,8 +63,17 @@ impl BundleKey {
     /// `tenants/{tenant}/extensions/{extension}/sha256/{hex}/bundle.tar.zst` (interop 5.1). The ids are checked where
     /// they are made, so this cannot fail and cannot leave its folder.
     pub fn object_key(&self) -> ObjectKey {
+        self.object("bundle.tar.zst")
+    }
+
+    /// `.../sha256/{hex}/bundle.sig`, beside the bundle: its detached signature ([`crate::signature`]).
+    pub fn signature_key(&self) -> ObjectKey {
+        self.object("bundle.sig")
+    }
+
+    fn object(&self, name: &str) -> ObjectKey {
         ObjectKey(format!(
-            "tenants/{}/extensions/{}/sha256/{}/bundle.tar.zst",
+            "tenants/{}/extensions/{}/sha256/{}/{name}",
             self.tenant,
             self.extension,
             self.hash.hex()
@@ -92,6 +101,8 @@ mod tests {
         let expected = format!("tenants/t-1/extensions/e.2/sha256/{}/bundle.tar.zst", "ab".repeat(32));
         assert_eq!(key.object_key().as_str(), expected);
         assert_eq!(ObjectKey::new(expected).unwrap(), key.object_key());
+        let folder = key.object_key().as_str().strip_suffix("bundle.tar.zst").unwrap().to_owned();
+        assert_eq!(key.signature_key().as_str(), format!("{folder}bundle.sig"), "beside it");
     }
 
     #[test]

@@ -9,12 +9,15 @@ pub mod author;
 mod cache;
 mod error;
 mod key;
+pub mod signature;
 mod stats;
 pub mod store;
 
 pub use archive::ArchiveLimits;
-pub use cache::{Bundle, BundleCache, CacheConfig, CacheError, ComponentFile, Memory, Skipped};
+pub use cache::{Bundle, BundleCache, CacheConfig, CacheError, ComponentFile, Memory, Pages, Skipped};
 pub use error::{BundleError, chain};
 pub use key::{BundleKey, ObjectKey, ObjectKeyError};
 pub use stats::{CacheStats, StatsSnapshot};
-pub use store::{BundleStore, Content, Opened, StoreConfig, StoreConfigError, StoreError};
+pub use store::{
+    BundleStore, Content, ObjectInfo, ObjectPage, Opened, StoreConfig, StoreConfigError, StoreError,
+};

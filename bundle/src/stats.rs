@@ -34,6 +34,10 @@ stats! {
     remembered_failures,
     /// Gets for which a right remembered from before had to do, because the store was silent.
     rights_on_trust,
+    /// Gets refused because the bundle's signature does not count.
+    signatures_refused,
+    /// Bundles handed out although their signature does not count, each once for each state of the trust bundle.
+    signatures_warned,
     /// Bundles removed from disk to make room.
     evictions,
     /// Bytes of archives downloaded.

@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::lock::{self, NameLock};
-use super::{Bundle, CacheError, ComponentFile, Skipped};
+use super::{Bundle, CacheError, ComponentFile, Skipped, pages};
 use crate::archive::{ArchiveError, ArchiveLimits, Target, UnpackError, unpack};
+use crate::signature::SIGNATURE_BYTES;
 use crate::stats::CacheStats;
 
 /// A manifest is a page of JSON; 1 MiB is more than any.
-const MANIFEST_BYTES: u64 = 1 << 20;
+pub(crate) const MANIFEST_BYTES: u64 = 1 << 20;
 
 /// What unpacking found out once. Unknown fields are ignored and new ones get defaults: processes of two releases
 /// share a folder during a rollout.
@@ -204,6 +205,8 @@ impl Disk {
         }
         let manifest = read_manifest(&root)?.and_then(|text| Manifest::parse(&text).ok()).map(Arc::new);
         let ui = entry.join("ui");
+        let pages =
+            pages::find(manifest.as_deref(), &root, &ui, component.as_ref().map(|c| c.path.as_path()));
         // Not being able to record the use makes eviction less apt, no more.
         let _ = lock.set_modified(SystemTime::now());
         self.stats.open_bundles.fetch_add(1, Relaxed);
@@ -213,6 +216,7 @@ impl Disk {
             manifest,
             component,
             ui_root: ui.is_dir().then_some(ui),
+            pages,
             skipped: meta.skipped,
             bytes: meta.bytes,
             lock,
@@ -262,6 +266,39 @@ impl Disk {
             own => own,
         };
         self.remove(hash)
+    }
+}
+
+/// The signature that was kept beside an unpacked bundle.
+impl Disk {
+    fn signature(&self, hash: ContentHash) -> PathBuf {
+        self.entry(hash).join("bundle.sig")
+    }
+
+    /// None if there is none that can be read. It proves nothing before it is verified.
+    pub fn kept_signature(&self, hash: ContentHash) -> Option<Vec<u8>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).ok()?;
+        let file =
+            std::fs::OpenOptions::new().read(true).custom_flags(flags).open(self.signature(hash)).ok()?;
+        if !file.metadata().ok()?.is_file() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        file.take(SIGNATURE_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Keeps a verified signature for the next start and for other processes. Only while the bundle is held, which
+    /// keeps its folder.
+    pub fn keep_signature(&self, hash: ContentHash, bytes: &[u8]) -> io::Result<()> {
+        let beside = self.entry(hash).join(format!(".bundle.sig.{:016x}", rand::random::<u64>()));
+        let kept = write_synced(&beside, bytes).and_then(|()| std::fs::rename(&beside, self.signature(hash)));
+        if kept.is_err() {
+            let _ = std::fs::remove_file(&beside);
+        }
+        kept
     }
 }
 

@@ -17,9 +17,11 @@ use super::evict;
 use super::fetch::{Fetcher, UNPACKING, blocking, store_failed};
 use super::memory::Hot;
 use super::rights::{Known, Rights};
+use super::signed::Gate;
 use super::{Bundle, CacheConfig, CacheError};
 use crate::error::{BundleError, chain};
 use crate::key::BundleKey;
+use crate::signature::Verifier;
 use crate::stats::CacheStats;
 use crate::store::{BundleStore, StoreError};
 
@@ -39,6 +41,7 @@ type Outcome = Result<Arc<Bundle>, Arc<BundleError>>;
 struct Inner {
     fetcher: Fetcher,
     hot: Hot,
+    gate: Option<Arc<Gate>>,
     failures: moka::future::Cache<BundleKey, (Arc<BundleError>, Instant)>,
     in_flight: Mutex<HashMap<BundleKey, Shared<BoxFuture<'static, Outcome>>>>,
     fetching: Arc<Semaphore>,
@@ -66,6 +69,19 @@ impl BundleCache {
     /// # Errors
     /// The folder cannot be made, read or written, or belongs to somebody else.
     pub async fn open(config: CacheConfig, store: Arc<dyn BundleStore>) -> Result<Self, CacheError> {
+        Self::open_verified(config, store, None).await
+    }
+
+    /// [`Self::open`] with a signature policy: every get checks the bundle's signature ([`crate::signature`]). The
+    /// verifier's file is watched as long as the cache lives.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_verified(
+        config: CacheConfig,
+        store: Arc<dyn BundleStore>,
+        verifier: Option<Arc<Verifier>>,
+    ) -> Result<Self, CacheError> {
         let stats = Arc::new(CacheStats::default());
         let (root, counters) = (config.root.clone(), stats.clone());
         let disk = match tokio::task::spawn_blocking(move || Disk::open(&root, counters)).await {
@@ -78,7 +94,12 @@ impl BundleCache {
         let hot = Hot::new(config.memory_bytes, config.idle_release);
         let longest = config.memory.refused.max(config.memory.not_found).max(config.memory.unreachable);
         let unpacking = Arc::new(Semaphore::new(UNPACKING));
+        let gate = verifier.map(|verifier| {
+            verifier.watch();
+            Gate::new(verifier, config.memory, store.clone(), disk.clone(), stats.clone())
+        });
         let inner = Arc::new(Inner {
+            gate,
             fetcher: Fetcher { config, disk, store, rights, stats, unpacking },
             hot,
             failures: moka::future::Cache::builder().max_capacity(FAILURES).time_to_live(longest).build(),
@@ -92,11 +113,20 @@ impl BundleCache {
     }
 
     /// The bundle at the tenant's own key. Dropping this future stops nothing: the fetch goes on, and the next get
-    /// finds its result.
+    /// finds its result. With a signature policy, its signature is looked at each time: a key that is revoked while the
+    /// bundle is in memory counts no more for the next get.
     ///
     /// # Errors
     /// Shared by all callers that waited, and remembered for a moment ([`super::Memory`]).
     pub async fn get(&self, key: &BundleKey) -> Outcome {
+        let bundle = self.unchecked(key).await?;
+        if let Some(gate) = &self.0.gate {
+            gate.check(key, &bundle).await?;
+        }
+        Ok(bundle)
+    }
+
+    async fn unchecked(&self, key: &BundleKey) -> Outcome {
         let inner = &self.0;
         let stats = &inner.fetcher.stats;
         let known = inner.fetcher.rights.known(key).await;
@@ -232,6 +262,8 @@ impl Inner {
             BundleError::NotFound { .. } | BundleError::HashMismatch { .. } => memory.not_found,
             BundleError::StoreUnreachable { .. } | BundleError::Cache { .. } => memory.unreachable,
             BundleError::Refused { .. } => memory.refused,
+            // Not made here: the gate has a memory of its own.
+            BundleError::SignatureRefused { .. } => memory.unsigned,
         };
         let error = Arc::new(error);
         self.failures.insert(key.clone(), (error.clone(), Instant::now() + remembered)).await;

@@ -22,7 +22,9 @@ mod fetch;
 mod get;
 mod lock;
 mod memory;
+mod pages;
 mod rights;
+mod signed;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,9 @@ use longshore_proto::ContentHash;
 use longshore_proto::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use disk::MANIFEST_BYTES;
 pub use get::BundleCache;
+pub use pages::Pages;
 
 use crate::archive::ArchiveLimits;
 use crate::stats::CacheStats;
@@ -57,6 +61,9 @@ pub struct Memory {
     pub unreachable: Duration,
     /// That the archive is refused: 30 s. The hash fixes the bytes, so it will be refused again.
     pub refused: Duration,
+    /// That its signature does not count, or that it has none: 5 s, so that one that is added is soon seen. Where that
+    /// only costs a warning, twelve times as long.
+    pub unsigned: Duration,
 }
 
 impl Default for Memory {
@@ -68,6 +75,7 @@ impl Default for Memory {
             not_found: Duration::from_secs(2),
             unreachable: Duration::from_millis(750),
             refused: Duration::from_secs(30),
+            unsigned: Duration::from_secs(5),
         }
     }
 }
@@ -159,6 +167,7 @@ pub struct Bundle {
     manifest: Option<Arc<Manifest>>,
     component: Option<ComponentFile>,
     ui_root: Option<PathBuf>,
+    pages: Option<Pages>,
     skipped: Skipped,
     bytes: u64,
     /// `meta.json`, locked shared. Its mtime is the time of the last use.
@@ -186,6 +195,10 @@ impl Bundle {
     /// The folder with `ui/**`, prefix stripped. None if there is none.
     pub fn ui_root(&self) -> Option<&Path> {
         self.ui_root.as_deref()
+    }
+    /// What is served to browsers. None if there is nothing.
+    pub const fn pages(&self) -> Option<&Pages> {
+        self.pages.as_ref()
     }
     /// What was left out when it was unpacked.
     pub const fn skipped(&self) -> Skipped {

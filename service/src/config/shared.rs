@@ -1,5 +1,6 @@
 //! Settings that every Longshore process has.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use async_nats::ServerAddr;
@@ -105,11 +106,65 @@ fn check_store(config: &StoreSettings, errors: &mut ConfigErrors) {
 }
 
 crate::settings! {
+    /// Buckets in NATS: installs, tokens, schedules, hints.
+    pub struct KvSettings, group "Buckets", validate check_buckets {
+        /// Copies of the buckets and of the audit stream in a cluster of NATS servers, 1 to 5; it counts when they are made.
+        pub replicas: NonZeroUsize = "1", env "LONGSHORE_KV_REPLICAS";
+    }
+}
+
+fn check_buckets(config: &KvSettings, errors: &mut ConfigErrors) {
+    if config.replicas.get() > 5 {
+        errors.invalid("LONGSHORE_KV_REPLICAS", &config.replicas.to_string(), "a whole number from 1 to 5");
+    }
+}
+
+crate::settings! {
     /// Secrets of installs.
     pub struct SecretsConfig, group "Secrets" {
         /// The file with the keys that seal secrets between the gateway and the workers: the first key seals, all open. Without it, the gateway
         /// refuses calls whose secrets would travel in the clear.
         pub key_file: Option<PathBuf>, env "LONGSHORE_SECRETS_KEY_FILE";
+    }
+}
+
+crate::setting_enum! {
+    /// What becomes of a bundle whose signature does not count.
+    pub enum SignaturePolicy {
+        /// Nothing is looked at.
+        Off = "off",
+        /// It runs, and the log says once what is wrong.
+        Warn = "warn",
+        /// It is not installed and does not run.
+        Require = "require",
+    }
+}
+
+crate::settings! {
+    /// Signatures of bundles, checked at install and at every load.
+    pub struct SignatureSettings, group "Signatures", validate check_signatures {
+        /// The file with the public keys whose signatures count (PEM, with key ids and dates). Read again when it changes.
+        pub trust_bundle: Option<PathBuf>, env "SIGNING_TRUST_BUNDLE";
+        /// `off`, `warn` or `require`. Unset: `require` where `SIGNING_TRUST_BUNDLE` is set, else `off`. Production: `require`.
+        pub chosen: Option<SignaturePolicy>, env "LONGSHORE_SIGNATURE_POLICY";
+    }
+}
+
+fn check_signatures(config: &SignatureSettings, errors: &mut ConfigErrors) {
+    if config.policy() == SignaturePolicy::Require && config.trust_bundle.is_none() {
+        errors.other(
+            "LONGSHORE_SIGNATURE_POLICY=require needs SIGNING_TRUST_BUNDLE: the file with the public keys that are trusted",
+        );
+    }
+}
+
+impl SignatureSettings {
+    /// The policy that holds.
+    pub fn policy(&self) -> SignaturePolicy {
+        self.chosen.unwrap_or(match self.trust_bundle {
+            Some(_) => SignaturePolicy::Require,
+            None => SignaturePolicy::Off,
+        })
     }
 }
 

@@ -252,3 +252,21 @@ fn redaction_finds_credentials_in_broken_urls_and_lists() {
         assert_eq!(parse::redact_url(raw), shown);
     }
 }
+
+#[test]
+fn signatures_are_required_where_keys_are_trusted_and_never_without_them() {
+    let load = |pairs: &[(&str, &str)]| {
+        let env: BTreeMap<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        SignatureSettings::load(&env, ["x".to_owned()]).map(|settings| settings.policy())
+    };
+    let (file, policy) = ("SIGNING_TRUST_BUNDLE", "LONGSHORE_SIGNATURE_POLICY");
+    assert_eq!(load(&[]).unwrap(), SignaturePolicy::Off);
+    assert_eq!(load(&[(file, "/keys.pem")]).unwrap(), SignaturePolicy::Require);
+    assert_eq!(load(&[(file, "/keys.pem"), (policy, "")]).unwrap(), SignaturePolicy::Require);
+    assert_eq!(load(&[(file, "/keys.pem"), (policy, "off")]).unwrap(), SignaturePolicy::Off);
+    assert_eq!(load(&[(policy, "warn")]).unwrap(), SignaturePolicy::Warn);
+    for bad in [&[(policy, "require")][..], &[(policy, "on"), (file, "/keys.pem")], &[(policy, "required")]] {
+        let error = load(bad).unwrap_err().to_string();
+        assert!(error.contains("LONGSHORE_SIGNATURE_POLICY"), "{error}");
+    }
+}

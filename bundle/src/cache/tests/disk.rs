@@ -14,7 +14,7 @@ use crate::CacheStats;
 use crate::store::DirStore;
 
 impl Bench {
-    fn entry(&self, key: &BundleKey) -> PathBuf {
+    pub(super) fn entry(&self, key: &BundleKey) -> PathBuf {
         self.dir.path().join("cache").join(key.hash.hex())
     }
     fn is_kept(&self, key: &BundleKey) -> bool {

@@ -17,6 +17,7 @@ const FORGET: Memory = Memory {
     not_found: Duration::ZERO,
     unreachable: Duration::ZERO,
     refused: Duration::ZERO,
+    unsigned: Duration::ZERO,
 };
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod disk;
 mod failures;
 mod rights;
+mod signed;
 
 use std::collections::HashMap;
 use std::io;

@@ -16,6 +16,7 @@ fn asking(bench: &Bench) -> CacheConfig {
         not_found: Duration::ZERO,
         unreachable: Duration::ZERO,
         refused: Duration::ZERO,
+        unsigned: Duration::ZERO,
     };
     CacheConfig { memory, ..bench.config() }
 }
