@@ -236,6 +236,12 @@ impl KeyRing {
         self.keys.first().map_or("", |key| &key.id)
     }
 
+    /// A key for another purpose from each key, that of the sealing one first. BLAKE3's key derivation: neither key says anything
+    /// of the other. `purpose` is a constant of the program that nobody else uses.
+    pub fn derive(&self, purpose: &str) -> Vec<Zeroizing<[u8; 32]>> {
+        self.keys.iter().map(|key| Zeroizing::new(blake3::derive_key(purpose, &*key.bytes))).collect()
+    }
+
     /// The key that seals.
     pub(crate) fn sealing(&self) -> Option<&Key> {
         self.keys.first()
