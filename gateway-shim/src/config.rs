@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use longshore_bundle::StoreConfig;
 use longshore_proto::PoolName;
 use longshore_service::config::{
-    ByteSize, ConfigErrors, LifecycleConfig, NatsConfig, ScheduleKeeper, ScheduleSettings, Secret,
+    ConfigErrors, LifecycleConfig, NatsConfig, ScheduleKeeper, ScheduleSettings, Secret,
     SecretsConfig, StoreSettings, TelemetryConfig,
 };
 use url::Url;
 
 use crate::dispatch::machine::MachineConfig;
 use crate::http::HttpConfig;
+use crate::ui::AssetSettings;
 
 longshore_service::setting_enum! {
     /// Where installs come from.
@@ -74,22 +74,6 @@ longshore_service::settings! {
     pub struct FiringSettings, group "Firing of schedules" {
         /// Scheduled runs at a time; what else is due waits, tenant by tenant.
         pub runs: NonZeroUsize = "8", env "LONGSHORE_SCHEDULE_RUNS";
-    }
-}
-
-longshore_service::settings! {
-    /// How UI assets are served. Checked at the start already; the route comes with the gateway's installs.
-    pub struct AssetSettings, group "UI assets" {
-        /// Whether an asset is served only after the registry has confirmed tenant, extension and hash.
-        pub strict: bool = "true", env "EXT_STATIC_STRICT_VALIDATION", aliases ["RUNNER_STATIC_STRICT_VALIDATION"];
-        /// Bytes of the largest asset. Unset: as large as a bundle may be.
-        pub max_file_bytes: Option<ByteSize>, env "EXT_STATIC_MAX_FILE_BYTES";
-        /// Replaces the whole content security policy of HTML pages.
-        pub content_security_policy: Option<String>, env "EXT_UI_CONTENT_SECURITY_POLICY";
-        /// Who may frame the pages: appended to the default policy as `frame-ancestors`.
-        pub frame_ancestors: Option<String>, env "EXT_UI_FRAME_ANCESTORS";
-        /// Where bundles are unpacked.
-        pub cache_root: PathBuf = "/tmp/alga-ext-cache", env "EXT_CACHE_ROOT";
     }
 }
 

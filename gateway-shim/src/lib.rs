@@ -5,3 +5,4 @@ pub mod dispatch;
 pub mod http;
 pub mod process;
 pub mod schedules;
+pub mod ui;
