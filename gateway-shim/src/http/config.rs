@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
-use longshore_service::config::{ByteSize, ConfigErrors, Seconds, Secret};
+use longshore_service::config::{ByteSize, ConfigErrors, Seconds, Secret, ServiceTokens};
 
 use super::execute::MAX_JSON_BYTES;
 
@@ -28,6 +28,9 @@ longshore_service::settings! {
         pub listen: Option<SocketAddr>, env "LONGSHORE_HTTP_ADDR";
         /// What callers present as `x-runner-service-token`.
         pub token: Option<Secret>, env "RUNNER_SERVICE_TOKEN", file "RUNNER_SERVICE_TOKEN_FILE";
+        /// During a rotation: the former token, which stays valid until this is unset. A rotation sets the new token above and the old one here,
+        /// then tells callers the new one, then unsets this.
+        pub previous_token: Option<Secret>, env "RUNNER_SERVICE_TOKEN_PREVIOUS", file "RUNNER_SERVICE_TOKEN_PREVIOUS_FILE";
         /// Whether that token is checked: `if-sent`, `require` (use it in production where all callers send it) or `off`. Without a token set,
         /// `if-sent` checks nothing.
         pub auth: ExecuteAuth = "if-sent", env "LONGSHORE_EXECUTE_AUTH";
@@ -53,6 +56,11 @@ impl HttpConfig {
     pub fn address(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port)))
     }
+
+    /// The service tokens that are valid; `None` without one.
+    pub fn tokens(&self) -> Option<ServiceTokens> {
+        ServiceTokens::new(self.token.clone(), self.previous_token.clone())
+    }
 }
 
 fn check(config: &HttpConfig, errors: &mut ConfigErrors) {
@@ -61,9 +69,12 @@ fn check(config: &HttpConfig, errors: &mut ConfigErrors) {
             "LONGSHORE_EXECUTE_AUTH=require needs RUNNER_SERVICE_TOKEN: set the token that callers send",
         );
     }
-    if config.token.as_ref().is_some_and(|token| token.expose().is_empty()) {
-        errors.other("RUNNER_SERVICE_TOKEN is empty: set a token or leave it unset");
-    }
+    ServiceTokens::check(
+        "RUNNER_SERVICE_TOKEN",
+        config.token.as_ref(),
+        config.previous_token.as_ref(),
+        errors,
+    );
     // A tenant gets a quarter, and one request of the largest size must fit into it.
     let least = 4 * MAX_JSON_BYTES as u64 + 4 * super::budget::REQUEST_COST as u64;
     if config.body_bytes.bytes() < least {
@@ -109,6 +120,13 @@ mod tests {
     fn requiring_a_token_without_one_does_not_start() {
         assert!(load(&[("LONGSHORE_EXECUTE_AUTH", "require")]).unwrap_err().contains("RUNNER_SERVICE_TOKEN"));
         load(&[("LONGSHORE_EXECUTE_AUTH", "require"), ("RUNNER_SERVICE_TOKEN", "t")]).unwrap();
+    }
+
+    #[test]
+    fn a_former_token_without_the_one_that_follows_it_does_not_start() {
+        let error = load(&[("RUNNER_SERVICE_TOKEN_PREVIOUS", "t")]).unwrap_err();
+        assert!(error.contains("RUNNER_SERVICE_TOKEN_PREVIOUS is set without RUNNER_SERVICE_TOKEN"), "{error}");
+        assert!(load(&[]).unwrap().tokens().is_none());
     }
 
     #[test]

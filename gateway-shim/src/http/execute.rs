@@ -232,13 +232,13 @@ fn overloaded(full: super::budget::Full) -> CallError {
 }
 
 fn authorize<D: Dispatch>(app: &App<D>, headers: &HeaderMap) -> Result<(), NoCall> {
-    let Some(token) = &app.config.token else { return Ok(()) };
+    let Some(tokens) = &app.tokens else { return Ok(()) };
     let mut sent = headers.get_all(TOKEN_HEADER).iter().peekable();
     let good = match app.config.auth {
         ExecuteAuth::Off => true,
         ExecuteAuth::IfSent if sent.peek().is_none() => true,
         // Each of several must match: which one another program looked at is anybody's guess.
-        _ => sent.peek().is_some() && sent.all(|value| token.matches(value.as_bytes())),
+        _ => sent.peek().is_some() && sent.all(|value| tokens.matches(value.as_bytes())),
     };
     if good {
         return Ok(());

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
+use longshore_service::config::ServiceTokens;
 
 use super::Dispatch;
 use super::budget::BodyBudget;
@@ -20,6 +21,7 @@ use super::sealing::Sealer;
 pub struct App<D> {
     pub(super) dispatch: Arc<D>,
     pub(super) config: HttpConfig,
+    pub(super) tokens: Option<ServiceTokens>,
     pub(super) metrics: Arc<HttpMetrics>,
     pub(super) budget: Arc<BodyBudget>,
     pub(super) sealer: Sealer,
@@ -29,7 +31,8 @@ impl<D: Dispatch> App<D> {
     /// Calls go to `dispatch`, their secrets sealed.
     pub fn new(dispatch: Arc<D>, config: HttpConfig, metrics: HttpMetrics, sealer: Sealer) -> Arc<Self> {
         let budget = BodyBudget::new(config.body_bytes.as_usize(), metrics.body_bytes.clone());
-        Arc::new(Self { dispatch, config, metrics: Arc::new(metrics), budget, sealer })
+        let tokens = config.tokens();
+        Arc::new(Self { dispatch, config, tokens, metrics: Arc::new(metrics), budget, sealer })
     }
 }
 

@@ -211,6 +211,25 @@ async fn the_token_is_checked_as_the_setting_says() {
 }
 
 #[tokio::test]
+async fn during_a_rotation_the_former_token_and_the_present_one_are_both_taken() {
+    let present = ("RUNNER_SERVICE_TOKEN", "open-sesame");
+    let auth = ("LONGSHORE_EXECUTE_AUTH", "require");
+    for (settings, former) in [
+        (vec![present, auth], 401),
+        (vec![present, ("RUNNER_SERVICE_TOKEN_PREVIOUS", "abracadabra"), auth], 200),
+    ] {
+        let front = Front::start(echo(), &settings).await;
+        for (sent, status) in
+            [("open-sesame", 200), ("abracadabra", former), ("open-sesameabracadabra", 401), ("", 401)]
+        {
+            let reply =
+                front.send(post(&[("x-runner-service-token", sent)], request().to_string())).await;
+            assert_eq!(reply.status, status, "{sent:?} with {} settings: {}", settings.len(), reply.text());
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_tokens_of_which_one_is_wrong_are_refused() {
     let settings = [("RUNNER_SERVICE_TOKEN", "a"), ("LONGSHORE_EXECUTE_AUTH", "require")];
     let front = Front::start(echo(), &settings).await;
