@@ -23,6 +23,7 @@ pub use model::{
 pub use platform::PlatformSchedules;
 pub use standalone::{
     Claim, KvError, LastRun, LastStatus, NatsSchedules, Record, ScheduleStore, StandaloneConfig,
+    bucket_settings,
 };
 pub use validate::{MAX_NAME_CHARS, MAX_PAYLOAD_CHARS};
 

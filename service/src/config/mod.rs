@@ -25,8 +25,8 @@ pub use errors::{ConfigError, ConfigErrors, EX_USAGE};
 pub use parse::{FromSetting, parse_choice};
 pub use secret::Secret;
 pub use shared::{
-    LifecycleConfig, LogFormat, NatsConfig, ScheduleKeeper, ScheduleSettings, SecretsConfig, SignaturePolicy,
-    SignatureSettings, StoreSettings, TelemetryConfig,
+    KvSettings, LifecycleConfig, LogFormat, NatsConfig, ScheduleKeeper, ScheduleSettings, SecretsConfig,
+    SignaturePolicy, SignatureSettings, StoreSettings, TelemetryConfig,
 };
 pub use source::{Environment, Source, Strings};
 pub use tokens::{AdminTokenSettings, ServiceTokens};

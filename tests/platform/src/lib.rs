@@ -1,4 +1,4 @@
-//! A platform for tests and laptops: the internal APIs of interop 6.3 and a few public routes behind the UI proxy (6.4), with
+//! A platform for tests and laptops: the registry (interop 6.1, 6.2), the internal APIs of 6.3 and a few public routes behind the UI proxy (6.4), with
 //! the limits, error bodies and mistakes of the real one, in memory and from a seed file.
 //!
 //! ```no_run
@@ -19,6 +19,7 @@ mod fields;
 mod invoicing;
 mod read;
 mod record;
+mod registry;
 mod rest;
 mod scheduler;
 mod seed;
@@ -34,7 +35,7 @@ use tokio::sync::watch;
 
 pub use fault::Fault;
 pub use record::Recorded;
-pub use seed::{Client, Endpoint, Seed, SeedError, Service};
+pub use seed::{Client, Endpoint, RegistryInstall, Seed, SeedError, Service};
 
 /// How a stub platform is started.
 #[derive(Debug, Clone)]
@@ -111,8 +112,8 @@ impl StubPlatform {
     }
 
     /// The next request to this operation is answered with a fault. `api` is `storage`, `scheduler`, `invoicing`, `clients`,
-    /// `services` or `rest`; `operation` is the body's, or the path for `rest`; `*` stands for any. Faults for the same
-    /// operation come one after the other.
+    /// `services`, `registry` or `rest`; `operation` is the body's, `validate`, `lookup-by-host` or `install-config` for `registry`, or the
+    /// path for `rest`; `*` stands for any. Faults for the same operation come one after the other.
     pub fn fail_next(&self, api: &str, operation: &str, fault: Fault) {
         self.shared.faults.lock().push(api, operation, fault);
     }

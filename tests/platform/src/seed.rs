@@ -31,6 +31,41 @@ pub struct Seed {
     pub storage: BTreeMap<String, BTreeMap<String, Value>>,
     /// Collections behind `/api/v1/`, name to items.
     pub rest: BTreeMap<String, Vec<Value>>,
+    /// What tenants have installed, for the registry's routes.
+    pub registry: Vec<RegistryInstall>,
+}
+
+/// An install as the registry knows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistryInstall {
+    /// Whose.
+    pub tenant: String,
+    /// The registry id.
+    pub extension: String,
+    /// `publisher.name`.
+    pub slug: String,
+    /// The install's own id.
+    pub install_id: String,
+    /// The version's id.
+    pub version_id: String,
+    /// The bundle in force, with or without `sha256:`.
+    pub content_hash: String,
+    /// Other bundles that are valid for it.
+    #[serde(default)]
+    pub other_bundles: Vec<String>,
+    /// Its configuration.
+    #[serde(default)]
+    pub config: BTreeMap<String, Value>,
+    /// What it grants.
+    #[serde(default)]
+    pub providers: Vec<String>,
+    /// Its secrets, sealed.
+    #[serde(default)]
+    pub secret_envelope: Option<Value>,
+    /// Host names that lead to its pages.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// A client.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as FromState};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use crate::answer::{Answer, Outcome};
 use crate::fault::{Fault, Faults};
 use crate::record::{Recorded, Records};
 use crate::state::State;
-use crate::{Options, invoicing, read, rest, scheduler, storage};
+use crate::{Options, invoicing, read, registry, rest, scheduler, storage};
 
 /// Largest body that is read.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -69,7 +70,9 @@ async fn handle(FromState(shared): FromState<Arc<Shared>>, request: Request) -> 
     let path = parts.uri.path();
     let json = serde_json::from_slice::<Value>(&body);
     let route = internal(path);
+    let registry = registry::operation(path);
     let (api, operation) = match &route {
+        _ if registry.is_some() => ("registry", registry.unwrap_or_default()),
         Some((api, _)) => {
             (*api, json.as_ref().ok().and_then(|j| j.get("operation")?.as_str()).unwrap_or_default())
         }
@@ -80,6 +83,7 @@ async fn handle(FromState(shared): FromState<Arc<Shared>>, request: Request) -> 
         return Ok(fail(fault, &shared).await);
     }
     let outcome = match route {
+        _ if registry.is_some() => shared.registry(operation, &parts, json.as_ref().ok()),
         Some((api, install)) => shared.answer(api, &install, &parts.headers, json.ok()),
         None => rest::answer(&mut shared.state.lock(), &parts, shared.api_key.as_deref(), json.ok()),
     };
@@ -100,6 +104,11 @@ fn internal(path: &str) -> Option<(&'static str, String)> {
 }
 
 impl Shared {
+    fn registry(&self, operation: &str, parts: &Parts, body: Option<&Value>) -> Outcome {
+        let keys = (self.token.as_deref(), self.api_key.as_deref());
+        registry::answer(&self.state.lock().seed, operation, parts, keys, body)
+    }
+
     fn answer(&self, api: &str, install: &str, headers: &HeaderMap, body: Option<Value>) -> Outcome {
         let given = headers.get("x-runner-auth").map(HeaderValue::as_bytes);
         if self.token.as_ref().is_some_and(|token| given != Some(token.as_bytes())) {

@@ -1,9 +1,8 @@
 //! Keys `<tenant>.<install>.<id>`. Whatever a tenant or an install is called, it is one token: two installs never meet, and
 //! no name is a wildcard.
 
-use std::fmt::Write as _;
-
 use longshore_proto::TenantId;
+use longshore_service::nats::buckets::token;
 use uuid::Uuid;
 
 /// The longest install id; the platform's are UUIDs.
@@ -30,20 +29,6 @@ impl InstallKey {
     pub(crate) fn all(&self) -> String {
         format!("{}.*", self.0)
     }
-}
-
-/// One token that no other text has: letters, digits, `-` and `_` stay, all else is `=` and two hex digits.
-fn token(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "={byte:02X}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -4,15 +4,16 @@
 use std::future::Future;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::kv::{Store, UpdateErrorKind, Watch};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{self, DiscardPolicy, LastRawMessageErrorKind, StorageType};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, Context};
 use async_nats::{HeaderMap, header};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use longshore_service::nats::Watcher;
+use longshore_service::nats::buckets::{Rights, Settings, ensure};
 use tokio::sync::Mutex;
 
 use super::record::{Claim, LastStatus, Record, RecordError, Seen};
@@ -25,7 +26,7 @@ pub(crate) const LEASES: &str = "longshore-leases";
 
 /// The longest record: context, config and secrets are at most 256 KiB, the payload 100,000 characters of up to 4 bytes; JSON
 /// escapes take some.
-const MAX_RECORD_BYTES: i32 = 1024 * 1024 - 64 * 1024;
+const MAX_RECORD_BYTES: u32 = 1024 * 1024 - 64 * 1024;
 
 /// How long the mark of a deletion stays for those who watch. For ever would mean that a guest fills the bucket by making and
 /// deleting schedules, an hour that each new schedule reads past thousands of marks. Who misses one finds the schedule gone
@@ -82,29 +83,16 @@ fn failed(error: impl Into<BoxError>) -> KvError {
 /// The header that tells a removal from a value.
 const KV_OPERATION: &str = "KV-Operation";
 
-/// A bucket's stream. As the client makes it, but for direct gets (see [`Bucket::get`]) and the marks of removals, which the
-/// writer gives their time. Replicas and the like are an operator's, who may make the bucket before.
-fn stream_of(bucket: &str) -> stream::Config {
-    stream::Config {
-        name: format!("KV_{bucket}"),
-        description: Some("Longshore".to_owned()),
-        subjects: vec![format!("$KV.{bucket}.>")],
-        max_messages_per_subject: 1,
-        max_message_size: MAX_RECORD_BYTES,
-        storage: StorageType::File,
-        discard: DiscardPolicy::New,
-        allow_rollup: true,
-        deny_delete: true,
-        allow_direct: false,
-        allow_message_ttl: true,
-        num_replicas: 1,
-        ..stream::Config::default()
-    }
+/// Raised when a setting of the buckets changes on which this code relies.
+const SETTINGS_VERSION: u32 = 1;
+
+/// The two buckets as they are made: gateways make them, the admin service updates them.
+pub fn bucket_settings(replicas: usize) -> [Settings; 2] {
+    [SCHEDULES, LEASES].map(|bucket| settings_of(bucket).replicas(replicas))
 }
 
-/// Whether the stream is there already, in another shape.
-fn is_another(error: &CreateStreamError) -> bool {
-    matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+fn settings_of(bucket: &str) -> Settings {
+    Settings::bucket(bucket, SETTINGS_VERSION).max_message_bytes(MAX_RECORD_BYTES)
 }
 
 /// One bucket.
@@ -149,12 +137,8 @@ impl Bucket {
         let name = self.name;
         let refused = |error: BoxError| KvError::Open { bucket: name, source: error };
         if self.makes {
-            // Does nothing where there is one of this name and shape.
-            match self.context.create_stream(stream_of(name)).await {
-                Ok(_) => {}
-                Err(error) if is_another(&error) => {}
-                Err(error) => return Err(refused(error.into())),
-            }
+            let made = ensure(&self.context, &settings_of(name), Rights::CreateOnly).await;
+            made.map_err(|error| refused(error.into()))?;
         }
         let store = self.context.get_key_value(name).await.map_err(|error| refused(error.into()))?;
         Ok(opened.insert(store).clone())

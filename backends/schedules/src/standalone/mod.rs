@@ -6,7 +6,7 @@ mod kv;
 mod record;
 
 pub use backend::{NatsSchedules, StandaloneConfig};
-pub use kv::{KvError, ScheduleStore};
+pub use kv::{KvError, ScheduleStore, bucket_settings};
 pub use record::{Claim, LastRun, LastStatus, Record};
 
 pub(crate) use kv::{Bucket, Claimed, Ending, LEASES, Settled, Written};

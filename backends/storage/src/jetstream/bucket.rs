@@ -4,19 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
-use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, InfoError, LastRawMessageError, LastRawMessageErrorKind, StorageType, Stream,
-};
+use async_nats::jetstream::stream::{InfoError, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode, context::GetStreamError};
 use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use longshore_service::nats::buckets::{EnsureError, Ensured, Rights, Settings, ensure};
 use serde::Deserialize;
 
-use super::keys::{STREAM, SUBJECTS};
+use super::keys::{BUCKET, STREAM};
 
-/// Of the bucket's configuration, in its description: raised when a field that this code relies on changes.
+/// Of the bucket's configuration, in its metadata: raised when a field that this code relies on changes.
 const SETTINGS_VERSION: u32 = 1;
 /// How long the mark of a removed entry stays. Nobody watches the bucket, so nobody needs to see it: the mark is there
 /// because removing is a write, and only a write can depend on the record. The server's shortest is 1 s.
@@ -33,6 +31,20 @@ pub struct BucketSettings {
     pub replicas: usize,
     /// Bytes of the whole bucket, on disk. Without a limit unless configured: the quotas limit each install.
     pub max_bytes: Option<u64>,
+}
+
+impl BucketSettings {
+    /// The bucket as workers make it; the admin service updates it.
+    pub fn bucket(&self) -> Settings {
+        let settings = Settings::bucket(BUCKET, SETTINGS_VERSION)
+            .describe("Longshore: key-value storage of installs")
+            .replicas(self.replicas)
+            .direct();
+        match self.max_bytes {
+            Some(bytes) => settings.max_bytes(bytes),
+            None => settings,
+        }
+    }
 }
 
 impl Default for BucketSettings {
@@ -52,7 +64,7 @@ pub enum BucketError {
     Timeout(Duration),
     /// The bucket is not there and cannot be made.
     #[error("the bucket {STREAM} cannot be made")]
-    Create(#[source] CreateStreamError),
+    Create(#[source] EnsureError),
     /// The bucket is there and cannot be looked at.
     #[error("the bucket {STREAM} cannot be looked at")]
     Look(#[source] GetStreamError),
@@ -201,50 +213,20 @@ impl Bucket {
         Ok(())
     }
 
-    fn config(&self) -> Config {
-        Config {
-            name: STREAM.to_owned(),
-            description: Some(format!("Key-value storage of installs, settings version {SETTINGS_VERSION}")),
-            subjects: vec![SUBJECTS.to_owned()],
-            storage: StorageType::File,
-            num_replicas: self.settings.replicas.max(1),
-            max_bytes: self.settings.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-            max_messages_per_subject: 1,
-            // Full: new entries are refused. The default would drop the oldest entries of anybody.
-            discard: DiscardPolicy::New,
-            allow_rollup: true,
-            allow_direct: true,
-            deny_delete: true,
-            // A message lives as long as it says (NATS 2.11).
-            allow_message_ttl: true,
-            ..Config::default()
-        }
-    }
-
     async fn make(&self) -> Result<(), BucketError> {
-        let wanted = self.config();
-        match self.context.create_stream(wanted.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(error) => match error.kind() {
-                CreateStreamErrorKind::JetStream(cause)
-                    if cause.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
-                _ => return Err(BucketError::Create(error)),
-            },
+        let wanted = self.settings.bucket();
+        match ensure(&self.context, &wanted, Rights::CreateOnly).await {
+            Ok(Ensured::Created) => return Ok(()),
+            Ok(_) => {}
+            Err(EnsureError::Other { field, .. }) => {
+                return Err(BucketError::Settings(format!("{field} differs")));
+            }
+            Err(error) => return Err(BucketError::Create(error)),
         }
         let there = self.context.get_stream(STREAM).await.map_err(BucketError::Look)?;
         let there = &there.cached_info().config;
-        let relied_on = [
-            ("subjects", there.subjects == wanted.subjects),
-            ("max_msgs_per_subject", there.max_messages_per_subject == wanted.max_messages_per_subject),
-            ("discard", there.discard == wanted.discard),
-            ("max_age", there.max_age == wanted.max_age),
-            ("allow_msg_ttl", there.allow_message_ttl),
-        ];
-        if let Some((field, _)) = relied_on.iter().find(|(_, same)| !same) {
-            return Err(BucketError::Settings(format!("{field} differs")));
-        }
         let (replicas, max_bytes) = (there.num_replicas, there.max_bytes);
-        if (replicas, max_bytes) != (wanted.num_replicas, wanted.max_bytes) {
+        if (replicas, max_bytes) != (wanted.config().num_replicas, wanted.config().max_bytes) {
             tracing::warn!(
                 replicas,
                 max_bytes,

@@ -17,8 +17,6 @@ use crate::Scope;
 pub(crate) const BUCKET: &str = "longshore-storage";
 /// The stream under it, by the convention of NATS key-value buckets.
 pub(crate) const STREAM: &str = "KV_longshore-storage";
-/// All subjects of the stream.
-pub(crate) const SUBJECTS: &str = "$KV.longshore-storage.>";
 
 fn plain(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))

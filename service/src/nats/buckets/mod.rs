@@ -9,6 +9,7 @@
 //! updates none, a worker makes one. [`Rights`] says it to [`ensure`], which asks for nothing that would be refused.
 
 mod key;
+mod kv;
 mod watch;
 
 use std::time::Duration;
@@ -18,8 +19,10 @@ use async_nats::jetstream::context::{
 };
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{HeaderMap, header};
 
 pub use key::{part, token};
+pub use kv::{Entry, KeyValue, KvError, Written};
 pub use watch::{BucketEvent, BucketWatch};
 
 /// The metadata field with the version of the settings.
@@ -27,6 +30,16 @@ pub const VERSION_KEY: &str = "longshore.settings";
 
 /// Messages of the server's own in the metadata; it refuses or ignores them when they come back.
 const SERVER_METADATA: &str = "_nats.";
+
+/// The header of a bucket's message that tells a removal from a value.
+const KV_OPERATION: &str = "KV-Operation";
+
+/// Whether headers are those of a removal: by a client, or by the server when a value's time is over.
+fn is_removal(headers: &HeaderMap) -> bool {
+    [KV_OPERATION, header::NATS_MARKER_REASON.as_ref()]
+        .iter()
+        .any(|mark| headers.get(*mark).is_some_and(|operation| operation.as_str() != "PUT"))
+}
 
 /// What a build needs of a stream.
 #[derive(Debug, Clone)]

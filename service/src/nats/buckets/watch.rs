@@ -7,11 +7,11 @@ use async_nats::Client;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::{self, Context, ErrorCode, Message};
-use async_nats::{HeaderMap, header};
 use bytes::Bytes;
 use futures::StreamExt as _;
 
 use super::super::watcher::{LinkState, Watcher};
+use super::is_removal;
 
 /// Between two looks for a bucket that is not there yet.
 const ABSENT: Duration = Duration::from_millis(500);
@@ -21,8 +21,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
 /// Opening: two questions to JetStream.
 const OPEN: Duration = Duration::from_secs(5);
-/// The header that tells a removal from a value.
-const KV_OPERATION: &str = "KV-Operation";
 
 /// What a watcher is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,11 +263,4 @@ async fn step(open: &mut Open, link: &mut Watcher) -> Option<Step> {
             None => Step::Failed("the watch ended".to_owned()),
         }),
     }
-}
-
-/// Whether headers are those of a removal: by a client, or by the server when a value's time is over.
-fn is_removal(headers: &HeaderMap) -> bool {
-    [KV_OPERATION, header::NATS_MARKER_REASON.as_ref()]
-        .iter()
-        .any(|mark| headers.get(*mark).is_some_and(|operation| operation.as_str() != "PUT"))
 }
