@@ -16,6 +16,7 @@ use longshore_service::nats::buckets::Ensured;
 use longshore_service::readiness::Readiness;
 use longshore_tests::nats::Nats;
 use longshore_tests::wait;
+use sha2::Digest as _;
 use support::connect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -75,6 +76,13 @@ fn new(tenant: &str) -> NewToken {
     }
 }
 
+/// A token with check digits that are right for what is before them.
+fn well_formed(prefix: &str, id: &str, secret: &str) -> String {
+    let body = format!("{prefix}{id}_{secret}");
+    let check = hex::encode(&sha2::Sha256::digest(&body)[..4]);
+    format!("{body}{check}")
+}
+
 fn is_invalid(answer: &Result<Principal, Denied>) -> bool {
     matches!(answer, Err(Denied::Invalid(_)))
 }
@@ -90,8 +98,9 @@ async fn a_token_is_taken_by_gateways_that_were_there_before_and_by_those_that_c
     // Nothing is known before the admin service has made the bucket: that is no refusal.
     let (client, link) = connect(&nats, "control").await;
     let store = TokenStore::new(client, link, 1);
-    let unready = "lst_00000000000000000000000000000000_0000000000000000000000000000000000000000000000000000000000000000";
-    assert!(is_invalid(&before.ask(unready).await), "nothing that could be a token");
+    let unready = well_formed("lst_", &"0".repeat(32), &"0".repeat(64));
+    assert!(matches!(before.ask(&unready).await, Err(Denied::Unavailable(_))));
+    assert!(is_invalid(&before.ask(&unready[..50]).await), "nothing that could be a token");
     assert!(!before.tokens.is_ready() && !readiness.is_ready());
     assert_eq!(store.prepare().await.unwrap(), Ensured::Created);
     assert_eq!(store.prepare().await.unwrap(), Ensured::Current);
@@ -197,12 +206,7 @@ async fn no_other_text_than_the_token_itself_is_taken() {
         assert!(!format!("{answer:?}").contains(&theirs[37..60]), "{trick}");
     }
     // With digits that are right, so that it is the secret alone that is wrong.
-    let forged = {
-        use sha2::Digest as _;
-        let body = format!("{their_id}{}", &my_rest[..64]);
-        let check = hex::encode(&sha2::Sha256::digest(&body)[..4]);
-        format!("{body}{check}")
-    };
+    let forged = well_formed("", &their_id[..36], &my_rest[..64]);
     assert_eq!(gateway.ask(&forged).await, Err(Denied::Invalid("the token's secret is wrong")));
     assert!(my_id.starts_with("lst_"));
     assert!(gateway.ask(theirs).await.is_ok());

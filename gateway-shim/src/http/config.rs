@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn a_former_token_without_the_one_that_follows_it_does_not_start() {
         let error = load(&[("RUNNER_SERVICE_TOKEN_PREVIOUS", "t")]).unwrap_err();
-        assert!(error.contains("RUNNER_SERVICE_TOKEN_PREVIOUS is set without RUNNER_SERVICE_TOKEN"), "{error}");
+        assert!(
+            error.contains("RUNNER_SERVICE_TOKEN_PREVIOUS is set without RUNNER_SERVICE_TOKEN"),
+            "{error}"
+        );
         assert!(load(&[]).unwrap().tokens().is_none());
     }
 

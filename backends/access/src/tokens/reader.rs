@@ -221,3 +221,38 @@ impl Tokens {
         &self.0.metrics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use longshore_service::config::NatsConfig;
+    use longshore_service::nats::{self, Options};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_known_is_believed_for_half_a_minute_and_then_nobody_is_called_invalid() {
+        let env = BTreeMap::from([("NATS_URL".to_owned(), "nats://127.0.0.1:1".to_owned())]);
+        let config = NatsConfig::load(&env, ["test".to_owned()]).unwrap();
+        let (client, link) = nats::connect("test", &config, Options::default()).await.unwrap();
+        let tokens = Tokens::new(client, link, AccessMetrics::register(&Metrics::new("test")));
+        let (secret, ..) = text::issue();
+        let is_unavailable =
+            || matches!(tokens.check(secret.expose(), crate::tokens::now()), Err(Denied::Unavailable(_)));
+        assert!(is_unavailable(), "nothing is known yet");
+        tokens.heard(BucketEvent::Trouble("no bucket".to_owned()));
+        assert!(is_unavailable() && !tokens.is_ready());
+        tokens.heard(BucketEvent::Complete);
+        assert!(!is_unavailable() && tokens.is_ready());
+        tokens.heard(BucketEvent::Trouble("the watch broke".to_owned()));
+        tokio::time::advance(STALE).await;
+        assert!(!is_unavailable());
+        // Another reason does not begin anew.
+        tokens.heard(BucketEvent::Trouble("JetStream does not answer".to_owned()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(is_unavailable());
+        tokens.heard(BucketEvent::Complete);
+        assert!(!is_unavailable());
+    }
+}
