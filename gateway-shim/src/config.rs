@@ -2,16 +2,20 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
+use longshore_access::AccessSettings;
 use longshore_bundle::StoreConfig;
+use longshore_bundle::signature::{TrustError, Verifier};
 use longshore_proto::PoolName;
 use longshore_service::config::{
-    ConfigErrors, LifecycleConfig, NatsConfig, ScheduleKeeper, ScheduleSettings, Secret,
-    SecretsConfig, StoreSettings, TelemetryConfig,
+    ConfigErrors, LifecycleConfig, Millis, NatsConfig, ScheduleKeeper, ScheduleSettings, Secret,
+    SecretsConfig, SignatureSettings, StoreSettings, TelemetryConfig,
 };
 use url::Url;
 
 use crate::dispatch::machine::MachineConfig;
+use crate::gateway::GatewayConfig;
 use crate::http::HttpConfig;
 use crate::ui::AssetSettings;
 
@@ -36,6 +40,10 @@ longshore_service::settings! {
         pub hold_pools: Vec<PoolName> = "", env "LONGSHORE_HOLD_POOLS";
         /// The HTTP side.
         pub http: HttpConfig;
+        /// Calls by browsers and API clients.
+        pub gateway: GatewayConfig;
+        /// Who may make them.
+        pub access: AccessSettings;
         /// Installs.
         pub registry: RegistrySettings;
         /// Secrets on their way to a worker.
@@ -48,6 +56,8 @@ longshore_service::settings! {
         pub assets: AssetSettings;
         /// The bundle store.
         pub store: StoreSettings;
+        /// Whose bundles are served.
+        pub signatures: SignatureSettings;
         /// The connection to NATS.
         pub nats: NatsConfig;
         /// Logs and traces.
@@ -58,7 +68,7 @@ longshore_service::settings! {
 }
 
 longshore_service::settings! {
-    /// Where installs come from. Checked at the start already; `/v1/execute` names the bundle itself and needs none.
+    /// Where installs come from. `/v1/execute` names the bundle itself and needs none.
     pub struct RegistrySettings, group "Installs" {
         /// `nats` (standalone) or `platform`.
         pub backend: RegistryBackend = "nats", env "LONGSHORE_REGISTRY";
@@ -66,6 +76,12 @@ longshore_service::settings! {
         pub base_url: Option<Url>, env "REGISTRY_BASE_URL", aliases ["RUNNER_REGISTRY_BASE_URL"];
         /// What the platform expects as `x-api-key`. Needed with `platform`.
         pub auth_key: Option<Secret>, env "ALGA_AUTH_KEY", aliases ["RUNNER_ALGA_AUTH_KEY"], file "ALGA_AUTH_KEY_FILE" = "/vault/secrets/alga_auth_key";
+        /// What the platform expects as `x-runner-auth` of who asks for an install. Unset: the next, and then `RUNNER_SERVICE_TOKEN`.
+        pub config_token: Option<Secret>, env "RUNNER_CONFIG_API_TOKEN", file "RUNNER_CONFIG_API_TOKEN_FILE";
+        /// The same, where the token above is unset.
+        pub storage_token: Option<Secret>, env "RUNNER_STORAGE_API_TOKEN", file "RUNNER_STORAGE_API_TOKEN_FILE";
+        /// How long an install that the platform has told is believed.
+        pub install_cache: Millis = "5000", env "EXT_INSTALL_CONFIG_CACHE_MS";
     }
 }
 
@@ -78,6 +94,7 @@ longshore_service::settings! {
 }
 
 fn check(config: &ShimConfig, errors: &mut ConfigErrors) {
+    config.gateway.check_listener(config.http.address(), errors);
     let registry = &config.registry;
     if registry.backend == RegistryBackend::Platform {
         if registry.base_url.is_none() {
@@ -95,7 +112,15 @@ fn check(config: &ShimConfig, errors: &mut ConfigErrors) {
 }
 
 impl ShimConfig {
-    /// The bundle store, if one is set: a gateway only asks whether it answers.
+    /// Checks signatures of bundles whose pages are served, if the policy says so.
+    ///
+    /// # Errors
+    /// A trust bundle that cannot be used.
+    pub fn verifier(&self) -> Result<Option<Arc<Verifier>>, TrustError> {
+        Verifier::open(self.signatures.policy().as_str().parse()?, self.signatures.trust_bundle.as_deref())
+    }
+
+    /// The bundle store, if one is set: pages and manifests come from there.
     pub fn store(&self) -> Option<StoreConfig> {
         let exposed = |key: &Option<Secret>| key.as_ref().map(|k| k.expose().to_owned());
         Some(StoreConfig {
@@ -158,6 +183,13 @@ mod tests {
         assert_eq!(runs(&[("LONGSHORE_SCHEDULER", "platform")]), None);
         assert_eq!(runs(&[("LONGSHORE_SCHEDULER", "off")]), None);
         assert!(load(&[("LONGSHORE_SCHEDULE_RUNS", "0")]).is_err());
+    }
+
+    #[test]
+    fn a_development_tenant_starts_on_loopback_only() {
+        let error = load(&[("LONGSHORE_DEV_TENANT", "t")]).unwrap_err();
+        assert!(error.contains("LONGSHORE_HTTP_ADDR=127.0.0.1:8080"), "{error}");
+        load(&[("LONGSHORE_DEV_TENANT", "t"), ("LONGSHORE_HTTP_ADDR", "127.0.0.1:8085")]).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use longshore_bundle::BundleStore;
+use longshore_bundle::{BundleCache, BundleStore};
 use longshore_secrets::KeyRing;
 use longshore_service::admin_http::{self, Admin};
 use longshore_service::config::{ConfigErrors, Environment, TelemetryConfig};
@@ -20,8 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ShimConfig;
 use crate::dispatch::{self, DispatchMetrics, Dispatcher, Subscriptions};
+use crate::gateway::{self, Backends, Gateway, GatewayMetrics, Manifests};
 use crate::http::{App, HttpMetrics, Probe, Sealer, Server, health, router};
+use crate::installs::Installs;
 use crate::schedules::{self, ScheduleMetrics};
+use crate::ui::{self, KvHints, Signer, UiMetrics, UiParts, UiState};
 
 impl Process for ShimConfig {
     const ROLE: &'static str = "gateway-shim";
@@ -85,20 +88,56 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
         know_the_fleet(dispatcher.clone(), readiness.condition("fleet")),
     );
 
-    let schedule_metrics = ScheduleMetrics::register(&metrics);
-    let fired = match config.max_scheduled_runs() {
-        Some(runs) => {
-            let metrics = (nats_metrics, schedule_metrics);
-            Some(schedules::start(&config.nats, runs, dispatcher.clone(), metrics, &tasks).await?)
-        }
-        None => None,
+    // Answers of JetStream; beside the inboxes of calls, which begin with a boot id. On a connection of its own: whoever reads a
+    // whole bucket must not hold up calls.
+    let options = nats::Options {
+        metrics: Some(nats_metrics),
+        inbox_prefix: Some("_R.shim.js".to_owned()),
+        ..nats::Options::default()
     };
+    let (kv, kv_link) = nats::connect("shim-kv", &config.nats, options).await?;
+    let installs = Installs::start(&config, (&kv, &kv_link), &tasks, &metrics).await?;
+    let known = installs.known(kv.clone(), dispatcher.clone(), readiness.condition("installs"));
+    tasks.spawn_background("installs-readiness", known);
+
+    let schedule_metrics = ScheduleMetrics::register(&metrics);
+    let fired = config.max_scheduled_runs().map(|runs| {
+        let (connection, registry) = ((kv.clone(), kv_link.clone()), Arc::clone(&installs.registry));
+        schedules::start(connection, runs, dispatcher.clone(), registry, schedule_metrics, &tasks)
+    });
 
     let http_metrics = HttpMetrics::register(&metrics);
     let dispatch = Arc::new(dispatcher.clone());
-    let app = App::new(Arc::clone(&dispatch), config.http.clone(), http_metrics.clone(), Sealer::new(ring));
+    let signer = Signer::new(ring.as_ref());
+    let (sealer, gate) = (Sealer::new(ring), installs.gate.clone());
+    let app = App::with_gate(Arc::clone(&dispatch), config.http.clone(), http_metrics.clone(), sealer, gate);
+    let bundles = match &store {
+        Some(store) => {
+            let (cache, verifier) = (config.assets.cache(), config.verifier()?);
+            Some(BundleCache::open_verified(cache, Arc::clone(store), verifier).await?)
+        }
+        None => None,
+    };
     let admin = Admin::new(readiness.clone(), metrics.clone()).with_health(health(dispatch, probe(store)));
-    let server = Server::new(router(app, admin.router()), &config.http, http_metrics);
+    let ui = UiState::open(UiParts {
+        settings: config.assets.clone(),
+        registry: Arc::clone(&installs.registry),
+        bundles: bundles.clone(),
+        hints: Some(Arc::new(KvHints::new(kv, kv_link))),
+        signer,
+        warmer: Arc::new(dispatcher.clone()),
+        token_is_valid: app.token_check(),
+        metrics: UiMetrics::register(&metrics),
+    });
+    let backends = Backends {
+        registry: installs.registry,
+        access: installs.access,
+        manifests: bundles.map(|bundles| Arc::new(bundles) as Arc<dyn Manifests>),
+    };
+    let gateway =
+        Gateway::new(Arc::clone(&app), &config.gateway, backends, GatewayMetrics::register(&metrics));
+    let others = admin.router().merge(gateway::router(gateway)).merge(ui::router(ui.await));
+    let server = Server::new(router(app, others), &config.http, http_metrics);
 
     let leaving = readiness.condition("leaving");
     leaving.set(true, "");
@@ -118,10 +157,14 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         closed.cancel();
     });
+    if let Some(tenant) = config.gateway.dev_tenant() {
+        tracing::warn!(%tenant, "development: calls from this machine without a token are this tenant's");
+    }
     tracing::info!(
         role = "gateway-shim",
         port = address.port(),
         auth = config.http.auth.as_str(),
+        registry = config.registry.backend.as_str(),
         secrets_key = key,
         "Starting gateway-shim, calls on {address}"
     );

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 /// What a request counts for besides its body: its header, its parsed form, its tasks. It also bounds the number of
 /// requests (65,536 at the default total, a quarter of them for one tenant), which connections alone do not with
 /// HTTP/2.
-pub(super) const REQUEST_COST: usize = 4 * 1024;
+pub(crate) const REQUEST_COST: usize = 4 * 1024;
 
 /// No tenant holds more than this part of the total.
 const TENANT_DIVISOR: usize = 4;
@@ -50,7 +50,7 @@ impl BodyBudget {
     }
 
     /// A request begins; it holds nothing yet.
-    pub(super) fn open(self: &Arc<Self>, tenant: &str) -> Held {
+    pub(crate) fn open(self: &Arc<Self>, tenant: &str) -> Held {
         Held { budget: self.clone(), tenant: tenant.into(), bytes: 0 }
     }
 
@@ -100,7 +100,7 @@ impl BodyBudget {
 
 /// What one request holds; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     budget: Arc<BodyBudget>,
     tenant: Arc<str>,
     bytes: usize,
@@ -109,7 +109,7 @@ pub(super) struct Held {
 impl Held {
     /// Takes more, waiting at most `patience` for others to give back. Those who wait keep what they have: should they
     /// all wait for each other, the first that gives up frees the rest.
-    pub(super) async fn grow(&mut self, bytes: usize, patience: Duration) -> Result<(), Full> {
+    pub(crate) async fn grow(&mut self, bytes: usize, patience: Duration) -> Result<(), Full> {
         let give_up = tokio::time::Instant::now() + patience;
         loop {
             // Made before the attempt, so that what is freed in between is noticed.
@@ -126,7 +126,7 @@ impl Held {
 
     /// Now holds exactly `bytes`, whether there is room or not: a response that has arrived is held, and what it takes
     /// keeps new requests out.
-    pub(super) fn set(&mut self, bytes: usize) {
+    pub(crate) fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             let mut used = self.budget.used.lock();
             self.budget.add(&mut used, &self.tenant, bytes - self.bytes);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use longshore_proto::execute::{ExecuteRequest, RoutingHeaders};
@@ -22,7 +22,7 @@ use super::Dispatch;
 use super::budget::{Held, REQUEST_COST};
 use super::config::ExecuteAuth;
 use super::envelope::{ReplyBody, answered, failed, refused};
-use super::ingest::{self, Bounds, IngestError};
+use super::ingest::{self, Bounds, IngestError, Rest};
 use super::record::Record;
 use super::router::App;
 use crate::dispatch::Call;
@@ -49,16 +49,6 @@ enum NoCall {
     Failed(CallError),
 }
 
-/// What is left of a refused request's body.
-enum Rest<B> {
-    /// Nothing.
-    Nothing,
-    /// It has not been read to its end.
-    Unread(B),
-    /// The sender stopped; waiting for more is in vain.
-    Stalled,
-}
-
 impl From<CallError> for NoCall {
     fn from(error: CallError) -> Self {
         Self::Failed(error)
@@ -81,7 +71,7 @@ where
     let span = tracing::info_span!("execute", otel.kind = "server", %execution);
     telemetry::set_parent(&span, |name| text(&head.headers, name).map(str::to_owned));
     let handle = async {
-        let record = Record::open(app.metrics.clone(), arrived, execution);
+        let record = Record::open(app.metrics.execute.clone(), arrived, execution);
         handle(&app, &head.headers, head.version, body, arrived, execution, record).await
     };
     // The future holds a whole call: on the heap, so that it is not copied with the connection's.
@@ -113,15 +103,8 @@ where
     let taken = match admit(app, headers, body, arrived, &mut held).await {
         Ok(taken) => taken,
         Err((why, rest)) => {
-            // Who waits for `100 Continue` has sent nothing yet, and reading would ask for it.
-            let finished = match rest {
-                Rest::Nothing => true,
-                Rest::Unread(mut body) if !headers.contains_key(EXPECT) => {
-                    held.set(0);
-                    ingest::discard(&mut body, 2 * MAX_JSON_BYTES).await
-                }
-                Rest::Unread(_) | Rest::Stalled => false,
-            };
+            held.set(0);
+            let finished = rest.finish(headers, 2 * MAX_JSON_BYTES).await;
             let mut response = match why {
                 NoCall::Refused(Refusal(status, text)) => refused(status, text, execution, record),
                 NoCall::Failed(error) => failed(&error, execution, record),
@@ -135,6 +118,11 @@ where
     let (mut run, body) = taken;
     if let Some(id) = &run.context.request_id {
         record.request(id);
+    }
+    if let Some(gate) = &app.gate
+        && let Err(error) = gate.check(&run.context).await
+    {
+        return failed(&error, execution, record);
     }
     if let Err(error) = app.sealer.seal(&mut run) {
         return failed(&error, execution, record);
@@ -227,24 +215,28 @@ where
     }
 }
 
-fn overloaded(full: super::budget::Full) -> CallError {
+pub(crate) fn overloaded(full: super::budget::Full) -> CallError {
     CallError::new(ErrorCode::Overloaded, full.to_string())
 }
 
 fn authorize<D: Dispatch>(app: &App<D>, headers: &HeaderMap) -> Result<(), NoCall> {
-    let Some(tokens) = &app.tokens else { return Ok(()) };
-    let mut sent = headers.get_all(TOKEN_HEADER).iter().peekable();
-    let good = match app.config.auth {
-        ExecuteAuth::Off => true,
-        ExecuteAuth::IfSent if sent.peek().is_none() => true,
-        // Each of several must match: which one another program looked at is anybody's guess.
-        _ => sent.peek().is_some() && sent.all(|value| tokens.matches(value.as_bytes())),
-    };
-    if good {
+    if token_is_valid(app, headers) {
         return Ok(());
     }
     let text = format!("the header {TOKEN_HEADER} must hold the value of RUNNER_SERVICE_TOKEN");
     Err(refuse(StatusCode::UNAUTHORIZED, text))
+}
+
+/// Whether a request may ask for what only other services may.
+pub(crate) fn token_is_valid<D>(app: &App<D>, headers: &HeaderMap) -> bool {
+    let Some(tokens) = &app.tokens else { return true };
+    let mut sent = headers.get_all(TOKEN_HEADER).iter().peekable();
+    match app.config.auth {
+        ExecuteAuth::Off => true,
+        ExecuteAuth::IfSent if sent.peek().is_none() => true,
+        // Each of several must match: which one another program looked at is anybody's guess.
+        _ => sent.peek().is_some() && sent.all(|value| tokens.matches(value.as_bytes())),
+    }
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), NoCall> {
@@ -304,12 +296,12 @@ fn longest_string(json: &[u8]) -> usize {
 
 /// How much earlier than the caller's timeout the answer leaves: the larger of 50 ms and 2 %. Half of a timeout that
 /// leaves no room for that: such a call still gets the other half.
-fn margin(timeout: Duration) -> Duration {
+pub(crate) fn margin(timeout: Duration) -> Duration {
     Duration::from_millis(50).max(timeout / 50).min(timeout / 2)
 }
 
 /// The context for the worker: this span's, or, where nothing is exported here, the caller's as it came.
-fn trace(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(crate) fn trace(headers: &HeaderMap) -> Vec<(String, String)> {
     let own = telemetry::inject(&tracing::Span::current());
     if !own.is_empty() {
         return own;
@@ -324,7 +316,7 @@ fn trace(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// A header as text; one that is no visible ASCII counts as absent.
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -11,7 +13,7 @@ use super::budget::{Full, Held};
 
 /// Bounds of one body.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Bytes.
     pub max: usize,
     /// Without a byte.
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum IngestError {
+pub(crate) enum IngestError {
     #[error("the request body is over {0} bytes")]
     TooLarge(usize),
     #[error("the request body stopped: nothing came for {} s", .0.as_secs_f32())]
@@ -41,7 +43,7 @@ pub(super) enum IngestError {
 }
 
 /// Reads it all; `held` grows with every part.
-pub(super) async fn read<B>(mut body: B, held: &mut Held, bounds: Bounds) -> Result<Bytes, (IngestError, B)>
+pub(crate) async fn read<B>(mut body: B, held: &mut Held, bounds: Bounds) -> Result<Bytes, (IngestError, B)>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -104,7 +106,7 @@ where
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Reads on into nowhere; says whether the end came.
-pub(super) async fn discard<B>(body: &mut B, max: usize) -> bool
+pub(crate) async fn discard<B>(body: &mut B, max: usize) -> bool
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -119,6 +121,28 @@ where
         }
     }
     false
+}
+
+/// What is left of a refused request's body.
+pub(crate) enum Rest<B> {
+    /// Nothing.
+    Nothing,
+    /// It has not been read to its end.
+    Unread(B),
+    /// The sender stopped; waiting for more is in vain.
+    Stalled,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Rest<B> {
+    /// Reads it into nowhere; says whether the connection can take another request.
+    pub(crate) async fn finish(self, headers: &HeaderMap, max: usize) -> bool {
+        match self {
+            Self::Nothing => true,
+            // Who waits for `100 Continue` has sent nothing yet, and reading would ask for it.
+            Self::Unread(mut body) if !headers.contains_key(EXPECT) => discard(&mut body, max).await,
+            Self::Unread(_) | Self::Stalled => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,19 +7,27 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// How a request to `/v1/execute` ended.
+/// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
     /// `ok`, an error code, `http_<status>`, `client_gone` or `reset`.
     pub code: &'static str,
 }
 
+/// What is counted of the calls of one route. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RouteMetrics {
+    /// As the log names it.
+    pub(crate) route: &'static str,
+    pub(crate) requests: Family<OutcomeLabel, Counter>,
+    pub(crate) seconds: Histogram,
+    pub(crate) in_flight: Gauge,
+}
+
 /// Metrics of the HTTP side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
-    pub(super) requests: Family<OutcomeLabel, Counter>,
-    pub(super) seconds: Histogram,
-    pub(super) in_flight: Gauge,
+    pub(super) execute: RouteMetrics,
     pub(super) body_bytes: Gauge,
     pub(super) connections: Gauge,
     pub(super) refused: Counter,
@@ -30,7 +38,8 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     /// Registers them.
     pub fn register(metrics: &Metrics) -> Self {
-        Self {
+        let execute = RouteMetrics {
+            route: "execute",
             requests: metrics.register(
                 "shim_requests",
                 "Requests to /v1/execute by how they ended: ok, an error code, http_<status>, client_gone or reset",
@@ -46,6 +55,9 @@ impl HttpMetrics {
                 "Requests to /v1/execute that are not answered yet",
                 Gauge::default(),
             ),
+        };
+        Self {
+            execute,
             body_bytes: metrics.register(
                 "shim_body_bytes_in_flight",
                 "Bytes of bodies held, and 4 KiB for each request",

@@ -5,15 +5,15 @@
 //! ```
 //! The dispatcher is behind [`Dispatch`]; dropping the future of [`Dispatch::call`] means that the caller went away.
 
-mod budget;
+pub(crate) mod budget;
 mod config;
 mod conn;
 mod envelope;
-mod execute;
+pub(crate) mod execute;
 mod health;
-mod ingest;
-mod metrics;
-mod record;
+pub(crate) mod ingest;
+pub(crate) mod metrics;
+pub(crate) mod record;
 mod router;
 mod sealing;
 mod server;
@@ -21,13 +21,14 @@ mod server;
 use crate::dispatch::{Call, CallResult};
 
 pub use budget::BodyBudget;
+pub(crate) use envelope::ReplyLost;
 pub use config::{ExecuteAuth, HttpConfig};
 pub use execute::MAX_JSON_BYTES;
 pub use health::{Probe, health};
 pub use metrics::HttpMetrics;
 pub use router::{App, router};
 pub use sealing::Sealer;
-pub use server::Server;
+pub use server::{Peer, Server};
 
 /// Names the execution, in the envelope's headers and on the transport.
 pub const EXECUTION_ID: &str = "x-longshore-execution-id";

@@ -1,19 +1,19 @@
 //! What remains of a request: one log line and its metrics, written exactly once, also when the caller goes away.
 
-use std::sync::Arc;
-
 use longshore_proto::{ErrorCode, ExecutionId};
 use tokio::time::Instant;
 
-use super::metrics::{HttpMetrics, OutcomeLabel};
+use super::metrics::{OutcomeLabel, RouteMetrics};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// With the guest's answer.
     Answer(u16),
     /// With an envelope that says why not.
     Failed(ErrorCode),
+    /// With a real status that says why not: through `/api/ext`.
+    Told(ErrorCode, u16),
     /// With a transport status, before there was a call.
     Refused(u16),
     /// In the middle of an answer that was lost.
@@ -27,7 +27,7 @@ impl Ended {
     const fn code(self) -> &'static str {
         match self {
             Self::Answer(_) => "ok",
-            Self::Failed(code) => code.as_str(),
+            Self::Failed(code) | Self::Told(code, _) => code.as_str(),
             Self::Refused(401) => "http_401",
             Self::Refused(413) => "http_413",
             Self::Refused(415) => "http_415",
@@ -40,7 +40,7 @@ impl Ended {
 
     const fn status(self) -> u16 {
         match self {
-            Self::Answer(status) | Self::Refused(status) => status,
+            Self::Answer(status) | Self::Refused(status) | Self::Told(_, status) => status,
             Self::Failed(code) => code.status(),
             // Nobody saw one; access logs elsewhere use 499 for it.
             Self::Reset | Self::ClientGone => 499,
@@ -53,8 +53,8 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Record {
-    metrics: Arc<HttpMetrics>,
+pub(crate) struct Record {
+    metrics: RouteMetrics,
     arrived: Instant,
     execution: ExecutionId,
     tenant: String,
@@ -64,7 +64,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn open(metrics: Arc<HttpMetrics>, arrived: Instant, execution: ExecutionId) -> Self {
+    pub(crate) fn open(metrics: RouteMetrics, arrived: Instant, execution: ExecutionId) -> Self {
         metrics.in_flight.inc();
         Self {
             metrics,
@@ -78,17 +78,17 @@ impl Record {
     }
 
     /// Who calls what, as far as it is known; ids must have been checked.
-    pub(super) fn name(&mut self, tenant: &str, extension: &str) {
+    pub(crate) fn name(&mut self, tenant: &str, extension: &str) {
         tenant.clone_into(&mut self.tenant);
         extension.clone_into(&mut self.extension);
     }
 
     /// The caller's id for its request.
-    pub(super) fn request(&mut self, id: &str) {
+    pub(crate) fn request(&mut self, id: &str) {
         self.request = id.chars().filter(char::is_ascii_graphic).take(MAX_REQUEST_ID).collect();
     }
 
-    pub(super) fn end(mut self, how: Ended) {
+    pub(crate) fn end(mut self, how: Ended) {
         self.write(how);
     }
 
@@ -102,6 +102,7 @@ impl Record {
         self.metrics.requests.get_or_create(&OutcomeLabel { code: how.code() }).inc();
         tracing::info!(
             target: "execution",
+            route = self.metrics.route,
             outcome = how.code(),
             status = how.status(),
             tenant = self.tenant,
@@ -125,12 +126,13 @@ impl Drop for Record {
 mod tests {
     use longshore_service::metrics::Metrics;
 
+    use super::super::metrics::HttpMetrics;
     use super::*;
 
     #[tokio::test]
     async fn a_request_counts_once_however_it_ends() {
         let all = Metrics::new("shim");
-        let metrics = Arc::new(HttpMetrics::register(&all));
+        let metrics = HttpMetrics::register(&all).execute;
         let open = || Record::open(metrics.clone(), Instant::now(), ExecutionId::from_bytes([1; 16]));
         open().end(Ended::Answer(200));
         open().end(Ended::Failed(ErrorCode::Trap));
@@ -147,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_id_cannot_forge_or_flood_a_log_line() {
-        let metrics = Arc::new(HttpMetrics::register(&Metrics::new("shim")));
+        let metrics = HttpMetrics::register(&Metrics::new("shim")).execute;
         let mut record = Record::open(metrics, Instant::now(), ExecutionId::from_bytes([1; 16]));
         record.request(&format!("a\n\u{1b}[31m{}", "x".repeat(500)));
         assert!(record.request.starts_with("a[31mx"));

@@ -54,6 +54,10 @@ pub struct Server {
     drain_delay: Duration,
 }
 
+/// Whose connection a request came over: an extension of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub std::net::SocketAddr);
+
 /// What every connection shares.
 #[derive(Clone)]
 struct Shared {
@@ -134,11 +138,11 @@ async fn accept(
             // Closed rather than left in the kernel's queue: the caller can go to another shim.
             let _ = stream.try_write(BUSY);
         }
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // Answers are written whole; waiting for more would only delay them.
             let _ = stream.set_nodelay(true);
             let open = Open::new(shared.metrics.clone());
-            connections.spawn(connection(stream, shared.clone(), open));
+            connections.spawn(connection(stream, Peer(peer), shared.clone(), open));
         }
         // The peer's doing; the next accept is unharmed.
         Err(error)
@@ -174,12 +178,13 @@ impl Drop for Open {
     }
 }
 
-async fn connection(stream: TcpStream, shared: Shared, _open: Open) {
+async fn connection(stream: TcpStream, peer: Peer, shared: Shared, _open: Open) {
     let activity = Activity::new();
     let io = TokioIo::new(Watched::new(stream, activity.clone()));
     let service = {
         let (router, activity, drain) = (shared.router, activity.clone(), shared.drain);
-        hyper::service::service_fn(move |request: Request<Incoming>| {
+        hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             serve(router.clone(), activity.request(), drain.clone(), request)
         })
     };

@@ -89,7 +89,8 @@ pub struct UiParts {
 #[derive(Clone)]
 pub struct UiState(Arc<Inner>);
 
-struct Inner {
+/// What a [`UiState`] shares; nothing of it can be named outside.
+pub struct Inner {
     config: AssetSettings,
     /// Of `config`.
     base: Option<String>,
