@@ -126,6 +126,8 @@ pub struct CacheMetrics {
     failures: Gauge,
     evictions: Gauge,
     disk_bytes: Gauge,
+    signatures_refused: Gauge,
+    signatures_warned: Gauge,
     compiles: Gauge,
     artifacts_loaded: Gauge,
 }
@@ -140,6 +142,14 @@ impl CacheMetrics {
             failures: gauge("worker_bundle_failures", "Bundles that could not be had, since the start"),
             evictions: gauge("worker_bundle_evictions", "Bundles removed from disk, since the start"),
             disk_bytes: gauge("worker_bundle_disk_bytes", "Bytes of unpacked bundles on disk"),
+            signatures_refused: gauge(
+                "worker_signatures_refused",
+                "Times a bundle was refused for its signature, since the start",
+            ),
+            signatures_warned: gauge(
+                "worker_signatures_warned",
+                "Bundles that run although their signature does not count, since the start",
+            ),
             compiles: gauge("worker_compiles", "Components compiled, since the start"),
             artifacts_loaded: gauge(
                 "worker_artifacts_loaded",
@@ -164,6 +174,8 @@ impl CacheMetrics {
             self.failures.set(value(bundles.failures));
             self.evictions.set(value(bundles.evictions));
             self.disk_bytes.set(value(bundles.disk_bytes));
+            self.signatures_refused.set(value(bundles.signatures_refused));
+            self.signatures_warned.set(value(bundles.signatures_warned));
             self.compiles.set(value(engine.compiles));
             self.artifacts_loaded.set(value(engine.artifact_hits));
         }

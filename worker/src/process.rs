@@ -95,7 +95,9 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let address = listener.local_addr()?;
 
     let store = config.store().open()?;
-    let cache = Arc::new(BundleCache::open(config.cache(), Arc::clone(&store)).await?);
+    let verifier = config.verifier()?;
+    let cache = BundleCache::open_verified(config.cache(), Arc::clone(&store), verifier).await?;
+    let cache = Arc::new(cache);
     let publisher = Publisher::start(&config.debug, DebugMetrics::register(&metrics), &tasks)?;
 
     // Answers of JetStream; beside the inboxes of calls, which begin with a boot id.
@@ -194,6 +196,7 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
         slots = config.slots.get(),
         egress,
         storage = config.host.keeper(config.host.storage).as_str(),
+        signatures = config.signatures.policy().as_str(),
         "Starting worker, health and metrics on {address}"
     );
     Ok(run_until_shutdown(signals, &tasks, config.lifecycle.grace.get()).await)

@@ -10,6 +10,7 @@ mod host;
 
 pub use host::{HostSettings, HostSetupError, Keeper, Permission};
 
+use longshore_bundle::signature::{TrustError, Verifier};
 use longshore_bundle::{ArchiveLimits, CacheConfig, StoreConfig};
 use longshore_proto::PoolName;
 use longshore_proto::limits::MAX_MEMORY_MB;
@@ -17,7 +18,7 @@ use longshore_schedules::{NatsSchedules, PlatformSchedules, Schedules, Standalon
 use longshore_secrets::KeyRing;
 use longshore_service::config::{
     ByteSize, ConfigErrors, LifecycleConfig, Millis, NatsConfig, ScheduleKeeper, ScheduleSettings,
-    SecretsConfig, StoreSettings, TelemetryConfig,
+    SecretsConfig, SignatureSettings, StoreSettings, TelemetryConfig,
 };
 use longshore_service::nats::Watcher;
 use longshore_service::upstream::Upstream;
@@ -92,6 +93,8 @@ longshore_service::settings! {
         pub secrets: SecretsConfig;
         /// Schedules.
         pub schedules: ScheduleSettings;
+        /// Whose bundles run.
+        pub signatures: SignatureSettings;
         /// The bundle store.
         pub store: StoreSettings;
         /// The connection to NATS.
@@ -122,6 +125,9 @@ fn check(config: &WorkerConfig, errors: &mut ConfigErrors) {
     if config.schedules.keeper == Some(ScheduleKeeper::Platform) && config.host.platform_base().is_none() {
         errors.other("LONGSHORE_SCHEDULER=platform needs STORAGE_API_BASE_URL: the platform's address");
     }
+    if let Err(error) = config.verifier() {
+        errors.other(longshore_service::errors::chain(&error).to_string());
+    }
     if let Err(error) = config.engine().pool_instances() {
         errors.other(error.to_string());
     }
@@ -144,6 +150,14 @@ impl WorkerConfig {
             secret_key: exposed(&self.store.secret_key),
             region: Some(self.store.region.clone()),
         }
+    }
+
+    /// Who checks signatures; None when nothing is looked at.
+    ///
+    /// # Errors
+    /// A trust bundle that cannot be used.
+    pub fn verifier(&self) -> Result<Option<Arc<Verifier>>, TrustError> {
+        Verifier::open(self.signatures.policy().as_str().parse()?, self.signatures.trust_bundle.as_deref())
     }
 
     /// The bundle cache.
@@ -270,6 +284,20 @@ mod tests {
         let error = load(&[("BUNDLE_STORE_BASE", "/a"), ("RUNNER_BUNDLE_STORE_BASE", "/b")]).unwrap_err();
         assert!(error.contains("BUNDLE_STORE_BASE") && error.contains("RUNNER_BUNDLE_STORE_BASE"), "{error}");
         assert!(load(&[("BUNDLE_STORE_BASE", "/a"), ("RUNNER_BUNDLE_STORE_BASE", "/a")]).is_ok());
+    }
+
+    #[test]
+    fn a_trust_bundle_that_cannot_be_used_is_a_start_error_that_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trust.pem");
+        let with = |path: &std::path::Path| {
+            load(&[("BUNDLE_STORE_BASE", "/tmp"), ("SIGNING_TRUST_BUNDLE", path.to_str().unwrap())])
+        };
+        let error = with(&path).unwrap_err();
+        assert!(error.contains("SIGNING_TRUST_BUNDLE") && error.contains("No such file"), "{error}");
+        std::fs::write(&path, "Revokd: yes\n").unwrap();
+        let error = with(&path).unwrap_err();
+        assert!(error.contains("trust.pem") && error.contains("line 1"), "{error}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn for_caller(error: &BundleError, key: &BundleKey) -> String {
             format!("expected {expected}, computed {computed}")
         }
         BundleError::Refused { reason } => chain(reason),
+        BundleError::SignatureRefused { reason } => reason.to_string(),
         BundleError::Cache { .. } => error.to_string(),
     }
 }
@@ -44,6 +45,7 @@ fn for_caller(error: &BundleError, key: &BundleKey) -> String {
 mod tests {
     use longshore_bundle::StoreError;
     use longshore_bundle::archive::ArchiveError;
+    use longshore_bundle::signature::SignatureError;
 
     use super::*;
 
@@ -54,6 +56,8 @@ mod tests {
         let url = "http://store.internal:9000/extensions/x".to_owned();
         let reason = ArchiveError::Ratio { limit: 200 };
         assert!(for_caller(&BundleError::Refused { reason }, &key).contains("200 times its size"));
+        let reason = SignatureError::Unsigned;
+        assert!(for_caller(&BundleError::SignatureRefused { reason }, &key).contains("sign it"));
         let computed = ContentHash::from_bytes([2; 32]);
         let text = for_caller(&BundleError::HashMismatch { expected: hash, computed }, &key);
         assert!(text.contains(&hash.hex()) && text.contains(&computed.hex()), "{text}");
