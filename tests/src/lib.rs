@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+pub mod browser;
 pub mod call;
 pub mod collector;
 pub mod http;
@@ -24,6 +25,7 @@ pub mod stack;
 pub mod store;
 pub mod wait;
 
+pub use browser::Browser;
 pub use call::{Call, Extension, Reply};
 pub use service::Service;
 pub use stack::Stack;

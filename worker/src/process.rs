@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_bundle::BundleCache;
+use longshore_registry::InstallFollower;
 use longshore_service::admin_http;
 use longshore_service::config::{ConfigErrors, Environment, TelemetryConfig};
 use longshore_service::lifecycle::{Signals, Tasks, run_until_shutdown};
@@ -156,6 +157,10 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
         "promises",
         until(closed.clone(), Arc::clone(&admission).keep_promises()),
     );
+    let running = Arc::clone(&admission);
+    let held = move || running.running_extensions();
+    let follower = InstallFollower::start(client.clone(), link.clone(), &tasks, held);
+    tasks.spawn_background("installs", Arc::clone(&admission).follow_installs(follower));
     tasks.spawn_background("nats-readiness", link.clone().report_to(readiness.condition("nats")));
     let subscribed = readiness.condition("subscriptions");
     tasks.spawn_background("subscriptions", prove_subscriptions(client, link.clone(), subscribed));

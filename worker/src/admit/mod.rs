@@ -5,6 +5,7 @@ mod announce;
 mod answer;
 mod control;
 mod health;
+mod installs;
 mod intake;
 mod offers;
 mod plain;
@@ -187,21 +188,5 @@ impl Admission {
         if let Some(run) = self.runs.lock().get(&call) {
             run.token.cancel();
         }
-    }
-
-    /// The extensions that run here now, each once.
-    fn running_extensions(&self) -> Vec<(TenantId, ExtensionId)> {
-        let mut running: Vec<_> =
-            self.runs.lock().values().map(|run| (run.tenant.clone(), run.extension.clone())).collect();
-        running.sort();
-        running.dedup();
-        running
-    }
-
-    /// Stops the runs of an extension of a tenant; how many there were.
-    fn stop_extension(&self, tenant: &TenantId, extension: &ExtensionId) -> usize {
-        let runs = self.runs.lock();
-        let meant = runs.values().filter(|run| run.tenant == *tenant && run.extension == *extension);
-        meant.inspect(|run| run.token.cancel()).count()
     }
 }

@@ -13,9 +13,9 @@ use longshore_proto::{Body, CallError, ErrorCode, RunResponse, subject, wire};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Admission, Stoppable};
 use super::run::run_span;
 use super::table::{Admission as Decision, Arrival};
+use super::{Admission, Stoppable};
 use crate::job::Outcome;
 
 impl Admission {
