@@ -115,7 +115,7 @@ crate::settings! {
 
 fn check_buckets(config: &KvSettings, errors: &mut ConfigErrors) {
     if config.replicas.get() > 5 {
-        errors.invalid("LONGSHORE_KV_REPLICAS", &config.replicas.to_string(), "a whole number from 1 to 5");
+        errors.invalid("LONGSHORE_KV_REPLICAS", config.replicas.to_string(), "a whole number from 1 to 5");
     }
 }
 

@@ -255,7 +255,8 @@ impl Settings {
             discard: wanted.discard,
             allow_rollup: wanted.allow_rollup,
             allow_message_ttl: wanted.allow_message_ttl || there.allow_message_ttl,
-            allow_direct: wanted.allow_direct,
+            // Somebody may read directly.
+            allow_direct: wanted.allow_direct || there.allow_direct,
             // The server refuses to take these two back.
             deny_delete: wanted.deny_delete || there.deny_delete,
             deny_purge: wanted.deny_purge || there.deny_purge,

@@ -112,7 +112,7 @@ impl BucketWatch {
                 self.reopen().await?;
                 continue;
             };
-            match step(open, &mut self.link).await? {
+            match step(open, &self.link).await? {
                 Step::Message(message) => self.heard(&message),
                 Step::Reconnected => self.open = None,
                 Step::Failed(why) => self.trouble(why),
@@ -251,7 +251,7 @@ impl Failure {
 }
 
 /// The next message, or why there is none.
-async fn step(open: &mut Open, link: &mut Watcher) -> Option<Step> {
+async fn step(open: &mut Open, link: &Watcher) -> Option<Step> {
     let mut state = link.receiver();
     let generation = open.generation;
     tokio::select! {
