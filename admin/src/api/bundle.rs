@@ -15,7 +15,7 @@ pub struct UploadQuery {
     pub content_hash: Option<ContentHash>,
     /// The extension's id, where it is not the one that follows from publisher and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+    #[param(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub extension: Option<ExtensionId>,
 }
 

@@ -55,6 +55,9 @@ pub struct WorkerView {
 pub struct ShimView {
     /// Its boot id.
     pub shim: String,
+    /// Its program's version, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Whether it takes no more calls.
     pub leaving: bool,
     /// Milliseconds since it was heard last.
@@ -68,7 +71,7 @@ pub struct ShimView {
 pub struct CallsQuery {
     /// Of this tenant. Absent: of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+    #[param(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub tenant: Option<TenantId>,
 }
 
@@ -127,11 +130,11 @@ pub struct CancelRequest {
     pub execution: Option<ExecutionId>,
     /// Of this tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+    #[schema(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub tenant: Option<TenantId>,
     /// Of this extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+    #[schema(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub extension: Option<ExtensionId>,
 }
 

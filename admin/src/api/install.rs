@@ -162,6 +162,10 @@ macro_rules! with_options {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schema(value_type = Option<BTreeMap<String, String>>)]
             pub secrets: Option<BTreeMap<String, Plain>>,
+            /// Secrets of this request that the guest cannot read: a handle for each goes to the guest, and the value leaves only in
+            /// requests to these hosts (`host` or `*.host`).
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub secret_hosts: Option<BTreeMap<String, Vec<String>>>,
             /// Limits of its runs; replace all of them.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub limits: Option<LimitView>,
@@ -183,7 +187,7 @@ macro_rules! with_options {
             pub weight: Option<u32>,
             /// Host names whose `GET /` leads to its pages; replace all of them.
             #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(max_items = 32)]
+            #[schema(max_items = 16)]
             pub hosts: Option<Vec<String>>,
             /// What is published of its runs: `off` or `events`.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,11 +213,11 @@ with_options! {
         pub content_hash: ContentHash,
         /// Under which extension's key the bundle is. Absent: the key is found by the hash.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+        #[schema(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
         pub extension: Option<ExtensionId>,
         /// Copies the bundle, with its signature, from this tenant's key first.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+        #[schema(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
         pub move_from: Option<TenantId>,
     }
 }
@@ -234,6 +238,7 @@ impl InstallRequest {
             grant: None,
             config: None,
             secrets: None,
+            secret_hosts: None,
             limits: None,
             egress: None,
             any_egress: false,
@@ -252,6 +257,7 @@ impl InstallRequest {
             grant: self.grant,
             config: self.config,
             secrets: self.secrets,
+            secret_hosts: self.secret_hosts,
             limits: self.limits,
             egress: self.egress,
             any_egress: self.any_egress,
@@ -425,11 +431,11 @@ pub struct VersionView {
 pub struct InstallQuery {
     /// Of this tenant. Absent: of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+    #[param(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub tenant: Option<TenantId>,
     /// What `next` of the page before said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 512)]
+    #[param(max_length = 257, pattern = "^[A-Za-z0-9_-]{1,128}:[A-Za-z0-9_-]{1,128}$")]
     pub cursor: Option<String>,
     /// At most so many (1 to 1000, which is the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]

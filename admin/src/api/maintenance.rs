@@ -76,6 +76,36 @@ pub struct GcResponse {
     pub left: Vec<String>,
 }
 
+macro_rules! kind_names {
+    ($($variant:ident = $text:literal,)*) => {
+        /// Every kind of event, for the document.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+        pub enum AuditKindName {
+            $(#[doc = $text] #[serde(rename = $text)] $variant,)*
+        }
+        #[cfg(test)]
+        const KIND_NAMES: &[&str] = &[$($text,)*];
+    };
+}
+
+kind_names! {
+    InstallCreated = "install.created",
+    InstallUpdated = "install.updated",
+    InstallRemoved = "install.removed",
+    InstallDisabled = "install.disabled",
+    InstallEnabled = "install.enabled",
+    InstallRolledBack = "install.rolled_back",
+    GrantChanged = "grant.changed",
+    TokenCreated = "token.created",
+    TokenRevoked = "token.revoked",
+    BundleUploaded = "bundle.uploaded",
+    BundleRemoved = "bundle.removed",
+    SignatureAdded = "signature.added",
+    CallsCancelled = "calls.cancelled",
+    TenantPurged = "tenant.purged",
+    GcRan = "gc.ran",
+}
+
 /// Which events.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -87,11 +117,11 @@ pub struct AuditQuery {
     pub since: Option<String>,
     /// Of this kind, such as `install.created`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(pattern = "^[a-z_.]{1,64}$")]
+    #[param(value_type = Option<AuditKindName>, inline)]
     pub kind: Option<String>,
     /// Of this tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9._-]{1,128}$", max_length = 128)]
+    #[param(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
     pub tenant: Option<TenantId>,
     /// At most so many (1 to 1000; 100 by default), the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +134,9 @@ pub struct AuditQuery {
 pub struct AuditList {
     /// The events.
     pub events: Vec<AuditView>,
+    /// False: there may be older ones that match.
+    #[serde(default)]
+    pub complete: bool,
 }
 
 /// One event.
@@ -123,4 +156,17 @@ pub struct AuditView {
     pub actor: String,
     /// What else; never a secret.
     pub details: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_registry::AuditKind;
+
+    use super::*;
+
+    #[test]
+    fn the_document_has_every_kind_of_event() {
+        let kinds: Vec<&str> = AuditKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(kinds, KIND_NAMES);
+    }
 }

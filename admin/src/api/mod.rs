@@ -49,7 +49,8 @@ pub use install::{
     WarmState, WorkerWarm,
 };
 pub use maintenance::{
-    AuditList, AuditQuery, AuditView, GcRequest, GcResponse, PurgeRequest, PurgeResponse, Removed,
+    AuditKindName, AuditList, AuditQuery, AuditView, GcRequest, GcResponse, PurgeRequest, PurgeResponse,
+    Removed,
 };
 pub use token::{TokenCreated, TokenList, TokenQuery, TokenRequest, TokenRevoked, TokenView};
 

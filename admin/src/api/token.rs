@@ -4,6 +4,12 @@ use longshore_access::Access;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+/// How a token names an extension, for the document: registry id or name.
+#[derive(Debug, ToSchema)]
+#[schema(min_length = 1, max_length = 64)]
+#[expect(dead_code, reason = "only the document has it; requests have the text")]
+struct ExtensionName(String);
+
 /// Makes a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -13,11 +19,11 @@ pub struct TokenRequest {
     pub access: Access,
     /// The extensions that may be called, by registry id or name. Absent: all of the tenant's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 64)]
+    #[schema(value_type = Option<Vec<ExtensionName>>, min_items = 1, max_items = 64)]
     pub extensions: Option<Vec<String>>,
     /// What it is for; for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 128)]
+    #[schema(max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     pub label: Option<String>,
     /// How long it holds, in seconds; absent: 90 days. At most 366 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
