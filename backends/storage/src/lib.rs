@@ -84,6 +84,11 @@ pub fn on_platform(platform: Platform) -> Arc<dyn Storage> {
     Arc::new(checked::Checked(platform::OnPlatform(platform)))
 }
 
+/// Another backend behind the checks of names and sizes that all have: a tool's, a test's.
+pub fn checked(backend: impl Storage + 'static) -> Arc<dyn Storage> {
+    Arc::new(checked::Checked(backend))
+}
+
 /// Storage on the JetStream of `client`. Sends nothing yet: the bucket is made by the first operation, or by
 /// [`Storage::prepare`].
 ///

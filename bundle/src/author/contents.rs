@@ -59,6 +59,20 @@ pub fn list(reader: impl io::Read, limits: &ArchiveLimits) -> Result<(Vec<Entry>
     Ok((entries, report))
 }
 
+/// One file of an archive, if it is there and has at most `most` bytes. Blocking.
+///
+/// # Errors
+/// The archive breaks a rule, or cannot be read.
+pub fn file(
+    archive: &[u8],
+    limits: &ArchiveLimits,
+    path: &str,
+    most: u64,
+) -> Result<Option<Vec<u8>>, ContentsError> {
+    let (_, content, _) = read(archive, limits, Some((path, most)))?;
+    Ok(content.filter(|content| content.len() as u64 <= most))
+}
+
 /// Looks at a whole bundle as [`super::pack_project`] does at a project: manifest, component, pages. Blocking; up to some hundred milliseconds for
 /// a large component.
 ///
@@ -303,6 +317,10 @@ mod tests {
     fn a_huge_manifest_is_not_read_into_memory() {
         let huge = vec![b' '; manifest::MAX_BYTES * 3];
         assert!(errors(vec![("manifest.json", huge)]).contains("are allowed"));
+        let archive = pack_files([("a", b"12345".to_vec())], 1).unwrap();
+        let of = |path, most| file(&archive, &ArchiveLimits::default(), path, most).unwrap();
+        assert_eq!(of("a", 5).as_deref(), Some(&b"12345"[..]));
+        assert_eq!((of("a", 4), of("b", 5)), (None, None));
     }
 
     #[test]

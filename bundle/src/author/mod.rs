@@ -13,7 +13,7 @@ pub mod project;
 mod stage;
 
 pub use component::{Component, HandlerKind};
-pub use contents::{ContentsError, Entry, Reviewed, list, review};
+pub use contents::{ContentsError, Entry, Reviewed, file, list, review};
 pub use manifest::Checked;
 pub use problem::{Problem, Severity, Where};
 pub use project::{PackOptions, Packed, ProjectError, pack_project};
