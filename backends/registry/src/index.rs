@@ -341,7 +341,7 @@ mod tests {
         };
         let (first, second) =
             (claims("2026-01-01T00:00:00Z", "e2", true), claims("2026-01-02T00:00:00Z", "e1", true));
-        for order in [[first.clone(), second.clone()], [second.clone(), first.clone()]] {
+        for order in [[first.clone(), second.clone()], [second.clone(), first]] {
             assert_eq!(with(order).by_host("h.example").unwrap().extension.as_str(), "e2");
         }
         let mut index = with([claims("2026-01-01T00:00:00Z", "e2", false), second]);

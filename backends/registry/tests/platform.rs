@@ -1,5 +1,7 @@
 //! The platform's registry, against the stub and its faults.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

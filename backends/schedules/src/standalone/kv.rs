@@ -137,7 +137,8 @@ impl Bucket {
         let name = self.name;
         let refused = |error: BoxError| KvError::Open { bucket: name, source: error };
         if self.makes {
-            let made = ensure(&self.context, &settings_of(name), Rights::CreateOnly).await;
+            let settings = settings_of(name);
+            let made = Box::pin(ensure(&self.context, &settings, Rights::CreateOnly)).await;
             made.map_err(|error| refused(error.into()))?;
         }
         let store = self.context.get_key_value(name).await.map_err(|error| refused(error.into()))?;

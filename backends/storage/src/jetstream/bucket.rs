@@ -207,7 +207,8 @@ impl Bucket {
         }
         let _one = self.making.lock().await;
         if !self.known.load(Ordering::Acquire) {
-            self.make().await?;
+            // Once in the life of a process; the future of each operation need not have room for it.
+            Box::pin(self.make()).await?;
             self.known.store(true, Ordering::Release);
         }
         Ok(())

@@ -109,7 +109,8 @@ impl KeyValue {
         }
         let _one = self.ensuring.lock().await;
         if !self.ensured.load(Ordering::Acquire) {
-            ensure(&self.context, &self.settings, self.rights).await?;
+            // Once in the life of a process; the future of each write need not have room for it.
+            Box::pin(ensure(&self.context, &self.settings, self.rights)).await?;
             self.ensured.store(true, Ordering::Release);
         }
         Ok(())
