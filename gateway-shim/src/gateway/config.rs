@@ -154,7 +154,7 @@ mod tests {
         for (listener, good) in [("127.0.0.1:8085", true), ("[::1]:1", true), ("0.0.0.0:8080", false)] {
             let mut errors = ConfigErrors::default();
             config.check_listener(listener.parse().unwrap(), &mut errors);
-            assert_eq!(errors.len() == 0, good, "{listener}");
+            assert_eq!(errors.is_empty(), good, "{listener}");
         }
     }
 }

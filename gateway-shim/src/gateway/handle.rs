@@ -229,7 +229,7 @@ async fn admit<'r, D: Dispatch>(
     if !install.enabled {
         return Err(CallError::new(ErrorCode::ExtensionNotAvailable, "the install is disabled"));
     }
-    gateway.rate.take(tenant, Some(&install.extension)).map_err(|wait| rate_limited(wait))?;
+    gateway.rate.take(tenant, Some(&install.extension)).map_err(rate_limited)?;
     let method = head.method.as_str();
     let declared = declared(gateway, &install).await?;
     let found =

@@ -25,11 +25,14 @@ async fn refused(world: &World, line: &str, token: &str, headers: &[(&str, &str)
     error(&reply)
 }
 
+/// Request line, token, more headers; status and code.
+type Case<'c> = (&'c str, &'c str, &'c [(&'c str, &'c str)], u16, &'c str);
+
 #[tokio::test]
 async fn every_way_past_the_credential_is_refused() {
     let world = Setup::default().start().await;
     let none: &[(&str, &str)] = &[];
-    let cases: &[(&str, &str, &[(&str, &str)], u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         // Who.
         ("GET /api/ext/e/", "", none, 401, "unauthenticated"),
         ("GET /api/ext/e/", "", &[("authorization", "Basic d3JpdGVy")], 401, "unauthenticated"),

@@ -76,7 +76,7 @@ async fn every_error_code_is_an_envelope_and_says_twice_when_to_come_back() {
         assert_eq!(envelope["status"], code.status(), "{code}");
         assert_eq!(envelope["error"], format!("{code}: why"));
         assert_eq!(envelope["body_b64"], Value::Null);
-        let again = matches!(code, ErrorCode::QueueFull | ErrorCode::NoWorkers | ErrorCode::Overloaded);
+        let again = CallError::new(code, "").retry_after_s.is_some();
         assert_eq!(reply.header("retry-after"), again.then_some("1"), "{code}");
         assert_eq!(envelope["headers"].get("retry-after"), again.then_some(&json!("1")), "{code}");
     }
