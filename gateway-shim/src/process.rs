@@ -19,6 +19,7 @@ use longshore_service::readiness::{Condition, Readiness};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ShimConfig;
+use crate::dev_host::{self, DevHost};
 use crate::dispatch::{self, DispatchMetrics, Dispatcher, Subscriptions};
 use crate::gateway::{self, Backends, Gateway, GatewayMetrics, Manifests};
 use crate::http::{App, HttpMetrics, Probe, Sealer, Server, health, router};
@@ -100,6 +101,10 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
     let known = installs.known(kv.clone(), dispatcher.clone(), readiness.condition("installs"));
     tasks.spawn_background("installs-readiness", known);
 
+    let changes = installs.registry.changes();
+    let stopping = dispatcher.clone().follow_installs(Arc::clone(&installs.registry), changes);
+    tasks.spawn_background("install-changes", stopping);
+
     let schedule_metrics = ScheduleMetrics::register(&metrics);
     let fired = config.max_scheduled_runs().map(|runs| {
         let (connection, registry) = ((kv.clone(), kv_link.clone()), Arc::clone(&installs.registry));
@@ -129,14 +134,21 @@ async fn live(config: ShimConfig) -> Result<ExitCode, Box<dyn Error>> {
         token_is_valid: app.token_check(),
         metrics: UiMetrics::register(&metrics),
     });
+    // The page needs a registry that can list: the fleet's own.
+    let dev_host = config.gateway.dev_tenant().zip(installs.menu());
     let backends = Backends {
-        registry: installs.registry,
+        registry: Arc::clone(&installs.registry),
         access: installs.access,
         manifests: bundles.map(|bundles| Arc::new(bundles) as Arc<dyn Manifests>),
     };
     let gateway =
         Gateway::new(Arc::clone(&app), &config.gateway, backends, GatewayMetrics::register(&metrics));
-    let others = admin.router().merge(gateway::router(gateway)).merge(ui::router(ui.await));
+    let api = gateway::router(gateway);
+    let mut others = admin.router().merge(api.clone()).merge(ui::router(ui.await));
+    if let Some((tenant, menu)) = dev_host {
+        let (registry, ui_url) = (installs.registry, config.dev_host.ui_url.clone());
+        others = others.merge(dev_host::router(DevHost { tenant, registry, menu, api, ui_url }));
+    }
     let server = Server::new(router(app, others), &config.http, http_metrics);
 
     let leaving = readiness.condition("leaving");

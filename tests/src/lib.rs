@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+pub mod admin;
 pub mod browser;
 pub mod call;
 pub mod collector;
@@ -25,6 +26,7 @@ pub mod stack;
 pub mod store;
 pub mod wait;
 
+pub use admin::Admin;
 pub use browser::Browser;
 pub use call::{Call, Extension, Reply};
 pub use service::Service;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use longshore_secrets::KeyRing;
 use tempfile::TempDir;
 
+use crate::admin::{ADMIN_TOKEN, Admin};
 use crate::call::Extension;
 use crate::nats::Nats;
 use crate::redis::Redis;
@@ -59,6 +60,66 @@ impl Stack {
         let mut shim = Service::start("gateway-shim", "gateway-shim", &self.shim_settings(settings)).await;
         shim.ready().await;
         shim
+    }
+
+    /// Starts the servers, the admin service, workers with `settings`, and a gateway that serves `/api/ext` and pages; waits until all are ready.
+    pub async fn standalone<const N: usize>(
+        workers: &[(&str, &str)],
+        gateway: &[(&str, &str)],
+    ) -> (Self, Admin, [Service; N], Service) {
+        let stack = Self::start().await;
+        // First: it makes the buckets that gateways wait for.
+        let admin = stack.admin(&[]).await;
+        let started: [_; N] = std::array::from_fn(|_| stack.worker(workers));
+        let (workers, shim) = tokio::join!(futures::future::join_all(started), stack.gateway(gateway));
+        let Ok(workers) = workers.try_into() else { unreachable!("one worker for each future") };
+        (stack, admin, workers, shim)
+    }
+
+    /// Starts the admin service and waits until it is ready.
+    pub async fn admin(&self, settings: &[(&str, &str)]) -> Admin {
+        let mut service =
+            Service::start("longshore-admin", "longshore-admin", &self.admin_settings(settings)).await;
+        service.ready().await;
+        Admin::new(service)
+    }
+
+    /// Starts a shim that knows the bundle store, with a cache of its own, and waits until it is ready.
+    pub async fn gateway(&self, settings: &[(&str, &str)]) -> Service {
+        let mut all = self.gateway_settings();
+        all.retain(|(name, _)| settings.iter().all(|(other, _)| other != name));
+        let all: Vec<(&str, &str)> =
+            all.iter().map(|(name, value)| (*name, value.as_str())).chain(settings.iter().copied()).collect();
+        self.shim(&all).await
+    }
+
+    /// What a shim is told to serve pages, beside [`Self::shim_settings`].
+    pub fn gateway_settings(&self) -> Vec<(&'static str, String)> {
+        let cache = self.keys.path().join(format!("pages-{}", rand::random::<u64>()));
+        vec![
+            ("BUNDLE_STORE_BASE", self.store.base()),
+            ("S3_ACCESS_KEY", store::ACCESS_KEY.to_owned()),
+            ("S3_SECRET_KEY", store::SECRET_KEY.to_owned()),
+            ("EXT_CACHE_ROOT", cache.to_str().unwrap().to_owned()),
+        ]
+    }
+
+    /// The environment of an admin service; `settings` win.
+    pub fn admin_settings<'s>(&self, settings: &[(&'s str, &str)]) -> Vec<(&'s str, String)> {
+        let own = [
+            ("NATS_URL", self.nats.url()),
+            ("NATS_USER", "control".to_owned()),
+            ("NATS_PASSWORD", self.nats.password("control").to_owned()),
+            ("BUNDLE_STORE_BASE", self.store.base()),
+            ("S3_ACCESS_KEY", store::ACCESS_KEY.to_owned()),
+            ("S3_SECRET_KEY", store::SECRET_KEY.to_owned()),
+            ("RUNNER_DEBUG_REDIS_URL", self.redis.url()),
+            ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
+            ("LONGSHORE_ADMIN_ADDR", "127.0.0.1:0".to_owned()),
+            ("LONGSHORE_ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
+            self.key_setting(),
+        ];
+        merged(own, settings)
     }
 
     /// The cache folder that the workers share.
