@@ -30,6 +30,7 @@ impl Place {
         let place = Self { dir, _alone: alone };
         place.script("worker", "exit 1");
         place.script("gateway-shim", "exit 1");
+        place.script("longshore-admin", "exit 1");
         place.script("nats-server", "echo 'nats-server: v2.12.3'; exit 1");
         place
     }

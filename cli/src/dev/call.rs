@@ -1,4 +1,4 @@
-//! A call as an existing gateway makes it: `POST /v1/execute` over HTTP.
+//! A call as an existing gateway makes it, `POST /v1/execute`, and the same through our own gateway, `GET /api/ext/...`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use longshore_proto::execute::{ExecuteContext, ExecuteHttp, ExecuteRequest, ExecuteResponse};
 use longshore_proto::{TenantId, User};
 
-use super::examples::Uploaded;
+use super::examples::Installed;
 use super::http_client::HttpClient;
 use super::ui::Step;
 
@@ -48,11 +48,12 @@ pub(super) struct Answer {
 }
 
 impl Call {
-    /// `GET` of an uploaded example's path, on behalf of a developer, with all that its manifest asks for.
+    /// `GET` of an installed example's path, on behalf of a developer, with all that its manifest asks for.
     pub(super) fn get(
         base: &str,
         tenant: &TenantId,
-        to: &Uploaded,
+        to: &Installed,
+        path: &str,
         token: Option<&str>,
     ) -> anyhow::Result<Self> {
         let request_id = format!("dev-{}-{:08x}", to.name, rand::random::<u32>());
@@ -68,7 +69,7 @@ impl Call {
                 trigger: serde_json::Value::Null,
                 schedule_id: serde_json::Value::Null,
             },
-            http: ExecuteHttp { method: "GET".into(), path: to.path.into(), ..ExecuteHttp::default() },
+            http: ExecuteHttp { method: "GET".into(), path: path.into(), ..ExecuteHttp::default() },
             providers: to.capabilities.clone(),
             user: Some(User {
                 user_id: "dev".into(),
@@ -159,15 +160,55 @@ impl Answer {
     }
 }
 
+/// A call through the gateway, without a token: the development tenant's.
+pub(super) struct GatewayCall {
+    /// Where.
+    pub(super) url: String,
+}
+
+/// How long the gateway may take to hear of an install that was just made.
+const HEARD_LIMIT: Duration = Duration::from_secs(10);
+/// Between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+impl GatewayCall {
+    /// `GET` of an installed example's path.
+    pub(super) fn get(base: &str, to: &Installed, path: &str) -> Self {
+        Self { url: format!("{base}/api/ext/{}{path}", to.slug) }
+    }
+
+    /// The command that makes the same call.
+    pub(super) fn curl(&self) -> String {
+        format!("curl -s {}", quoted(&self.url))
+    }
+
+    /// Makes it.
+    pub(super) async fn make(&self, http: &HttpClient) -> anyhow::Result<Answer> {
+        let started = Instant::now();
+        loop {
+            let sent = Instant::now();
+            let (status, body) = http.get_within(&self.url, HTTP_LIMIT).await?;
+            let body = String::from_utf8_lossy(&body).into_owned();
+            if status == StatusCode::OK {
+                return Ok(Answer { status: 200, body, execution: None, took: sent.elapsed() });
+            }
+            let preparing = is_preparing(&body) && started.elapsed() < FIRST_CALL_LIMIT;
+            let unheard = body.contains("extension_not_found") && started.elapsed() < HEARD_LIMIT;
+            anyhow::ensure!(preparing || unheard, "{} answered HTTP {status}: {body}", self.url);
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+}
+
 /// The fetch or compile goes on after the call that began it has ended.
 fn is_preparing(error: &str) -> bool {
-    error.starts_with("execute_failed: timeout")
+    error.contains("execute_failed: timeout")
         && (error.contains("(compiling)") || error.contains("(fetching)"))
 }
 
 /// As one word for a shell.
 fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/@:".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/@:=".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
@@ -176,17 +217,18 @@ mod tests {
     use super::*;
 
     fn call(token: Option<&str>) -> Call {
-        let to = Uploaded {
-            path: "/hello",
+        let to = Installed {
+            path: Some("/hello"),
             name: "hello-rust".into(),
+            slug: "com.longshore.hello-rust".into(),
+            has_ui: false,
             extension: "e-1".parse().unwrap(),
             install: "i-1".into(),
             version: "v-1".into(),
             capabilities: vec!["cap:log.emit".into()],
             hash: longshore_proto::ContentHash::from_bytes([7; 32]),
-            size: 1,
         };
-        Call::get("http://127.0.0.1:8085", &"t-1".parse().unwrap(), &to, token).unwrap()
+        Call::get("http://127.0.0.1:8085", &"t-1".parse().unwrap(), &to, "/hello", token).unwrap()
     }
 
     #[test]

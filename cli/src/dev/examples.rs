@@ -1,151 +1,112 @@
-//! The examples: packed and put into the bundle store, as a publishing tool does it.
+//! The examples: which there are, what is asked of them, and their bundles.
 
 use std::path::Path;
 
 use anyhow::Context as _;
-use longshore_bundle::archive::{content_hash, pack_files};
-use longshore_bundle::{BundleKey, BundleStore, Content};
+use bytes::Bytes;
+use longshore_admin::api::InstallView;
 use longshore_proto::manifest::Manifest;
-use longshore_proto::{ContentHash, ExtensionId, TenantId};
+use longshore_proto::{ContentHash, ExtensionId};
 
-use longshore_proto::extension_ids::ExtensionIds;
+use crate::fleet::install::FAST_LEVEL;
+use crate::output::Output;
 
-/// Twenty times faster than the level that the SDK packs with, and nobody downloads it.
-const LEVEL: i32 = 3;
-/// A UI with more files than this is a folder that was never meant to be packed.
-const MAX_FILES: usize = 10_000;
+/// An example's folder and what is asked of it, if it answers calls.
+pub(super) struct Example {
+    /// Its folder's name.
+    pub(super) name: &'static str,
+    /// What is asked of it; None: it has pages alone.
+    pub(super) path: Option<&'static str>,
+}
 
-/// An example in the bundle store.
-pub(super) struct Uploaded {
+/// The examples in the order of their calls: those that are ready at once come first. One reads the platform's sample data, one the fleet's own
+/// storage.
+pub(super) const EXAMPLES: [Example; 5] = [
+    Example { name: "hello-rust", path: Some("/hello") },
+    Example { name: "clients-rust", path: Some("/clients?search=a") },
+    Example { name: "storage-rust", path: Some("/visits") },
+    Example { name: "hello-ui", path: None },
+    Example { name: "hello-js", path: Some("/hello") },
+];
+
+/// An example that is installed.
+pub(super) struct Installed {
     /// Its folder's name.
     pub(super) name: String,
     /// What is asked of it.
-    pub(super) path: &'static str,
+    pub(super) path: Option<&'static str>,
     /// Its registry id.
     pub(super) extension: ExtensionId,
     /// The id of its install for the tenant.
     pub(super) install: String,
+    /// The manifest's `name`: how the gateway knows it.
+    pub(super) slug: String,
     /// The id of its version.
     pub(super) version: String,
-    /// What its manifest asks for: all of it is granted here.
+    /// What it may do: all that its manifest asks for.
     pub(super) capabilities: Vec<String>,
     /// The bundle.
     pub(super) hash: ContentHash,
-    /// The archive's bytes.
-    pub(super) size: usize,
+    /// Whether it has pages.
+    pub(super) has_ui: bool,
 }
 
-/// A packed folder.
-pub(super) struct Packed {
-    manifest: Manifest,
-    archive: Vec<u8>,
-}
-
-/// Packs the extension in `dir`: its manifest, its component and its UI, not its sources and what they were built with. `None` when its
-/// component has not been built.
-pub(super) fn pack(dir: &Path) -> anyhow::Result<Option<Packed>> {
-    let manifest_path = dir.join("manifest.json");
-    let json =
-        std::fs::read(&manifest_path).with_context(|| format!("cannot read {}", manifest_path.display()))?;
-    let manifest = Manifest::parse(&json).with_context(|| manifest_path.display().to_string())?;
-    let component = dir.join(manifest.entry());
-    if !component.is_file() {
-        return Ok(None);
-    }
-    let mut files = vec![("manifest.json".to_owned(), json)];
-    let bytes = std::fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
-    files.push((manifest.entry().to_owned(), bytes));
-    collect(&dir.join("ui"), "ui", &mut files)?;
-    let archive = pack_files(files, LEVEL).with_context(|| format!("cannot pack {}", dir.display()))?;
-    Ok(Some(Packed { manifest, archive }))
-}
-
-fn collect(dir: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) -> anyhow::Result<()> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", dir.display())),
-    };
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = entry.path();
-        let kind = entry.file_type().with_context(|| format!("cannot read {}", path.display()))?;
-        if name.starts_with('.') {
-            continue;
-        }
-        let inside = format!("{prefix}/{name}");
-        if kind.is_dir() {
-            collect(&path, &inside, files)?;
-        } else if kind.is_file() {
-            anyhow::ensure!(files.len() < MAX_FILES, "{} has more than {MAX_FILES} files", dir.display());
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            files.push((inside, bytes));
-        }
-    }
-    Ok(())
-}
-
-impl Packed {
-    /// Puts it into the store for `tenant`.
-    pub(super) async fn upload(
-        self,
-        name: &str,
-        path: &'static str,
-        tenant: &TenantId,
-        store: &dyn BundleStore,
-    ) -> anyhow::Result<Uploaded> {
-        let ids = ExtensionIds::of(&self.manifest);
-        let (hash, size) = (content_hash(&self.archive), self.archive.len());
-        let extension: ExtensionId =
-            ids.extension.to_string().parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-        let key = BundleKey { tenant: tenant.clone(), extension: extension.clone(), hash };
-        store
-            .put(&key, Content::Bytes(self.archive.into()))
-            .await
-            .with_context(|| format!("cannot upload {name} to {}", store.url(&key.object_key())))?;
-        Ok(Uploaded {
-            name: name.to_owned(),
-            path,
-            install: ids.install(tenant.as_str()).to_string(),
-            version: ids.version.to_string(),
-            capabilities: self.manifest.capabilities,
+impl Installed {
+    /// What the admin service says of it.
+    pub(super) fn of(example: &Example, install: &InstallView) -> anyhow::Result<Self> {
+        let hash = install.version.content_hash.parse();
+        let extension = install.extension.parse();
+        let (Ok(hash), Ok(extension)) = (hash, extension) else {
+            anyhow::bail!("the admin service answered ids that are none");
+        };
+        Ok(Self {
+            name: example.name.to_owned(),
+            path: example.path,
             extension,
+            install: install.install_id.clone(),
+            slug: install.name.clone(),
+            version: install.version.version_id.clone(),
+            capabilities: install.granted.clone(),
             hash,
-            size,
+            has_ui: install.version.ui_entry.is_some(),
         })
     }
+}
+
+/// Packs the extension in `dir`. `None` when it answers calls and its component has not been built.
+pub(super) fn pack(dir: &Path) -> anyhow::Result<Option<Bytes>> {
+    let path = dir.join("manifest.json");
+    let json = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest = Manifest::parse(&json).with_context(|| path.display().to_string())?;
+    let answers = manifest.api.as_ref().is_some_and(|api| !api.endpoints.is_empty());
+    if answers && !dir.join(manifest.entry()).is_file() {
+        return Ok(None);
+    }
+    Ok(Some(crate::author::pack::project(dir, FAST_LEVEL, &Output::new(false))?.archive.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn example(dir: &Path, files: &[&str]) {
-        std::fs::write(dir.join("manifest.json"), r#"{"name":"a.b","version":"1.0.0"}"#).unwrap();
-        for name in files {
-            let path = dir.join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, name).unwrap();
-        }
-    }
-
-    #[test]
-    fn sources_tools_and_hidden_files_are_not_packed() {
-        let (dir, clean) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let wanted = ["dist/main.wasm", "ui/index.html", "ui/img/a.svg"];
-        example(clean.path(), &wanted);
-        example(dir.path(), &wanted);
-        example(dir.path(), &["src/lib.rs", "node_modules/x/y.js", "dist/other.wasm", "ui/.DS_Store"]);
-        let bytes = |dir: &Path| pack(dir).unwrap().unwrap().archive;
-        assert_eq!(bytes(dir.path()), bytes(clean.path()));
-    }
-
     #[test]
     fn an_extension_that_has_not_been_built_is_no_error_and_one_without_a_manifest_is() {
         let dir = tempfile::tempdir().unwrap();
         assert!(pack(dir.path()).is_err());
-        example(dir.path(), &["ui/index.html"]);
+        let manifest = r#"{"name":"a.b","publisher":"P","version":"1.0.0","runtime":"wasm-js@1",
+            "api":{"endpoints":[{"method":"GET","path":"/x","handler":"dist/main"}]}}"#;
+        std::fs::write(dir.path().join("manifest.json"), manifest).unwrap();
         assert!(pack(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn pages_alone_need_no_component() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = r#"{"name":"a.b","publisher":"P","version":"1.0.0","runtime":"wasm-js@1",
+            "ui":{"type":"iframe","entry":"ui/index.html"}}"#;
+        std::fs::write(dir.path().join("manifest.json"), manifest).unwrap();
+        std::fs::create_dir(dir.path().join("ui")).unwrap();
+        std::fs::write(dir.path().join("ui/index.html"), "<!doctype html>").unwrap();
+        assert!(pack(dir.path()).unwrap().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! The workers and the shim.
+//! The workers, the shim and the admin service.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use gateway_shim::config::ShimConfig;
 use http::StatusCode;
+use longshore_admin::config::AdminConfig;
+use longshore_proto::TenantId;
 use longshore_secrets::KeyRing;
 use longshore_service::config::Settings as _;
 use longshore_worker::config::WorkerConfig;
@@ -30,6 +32,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The key that seals secrets between shim and workers, in the data folder: kept, because sealed secrets are too.
 const KEY_FILE: &str = "secrets.key";
 
+/// The token of the admin service, new in each session.
+pub(super) use crate::fleet::place::TOKEN_FILE;
+
 /// What all of them are told.
 pub(super) struct Place<'a> {
     /// The message server.
@@ -44,6 +49,10 @@ pub(super) struct Place<'a> {
     pub(super) inherited: &'a Inherited,
     /// What stands for the platform.
     pub(super) platform: &'a Platform,
+    /// Whose calls come without a token.
+    pub(super) tenant: &'a TenantId,
+    /// What the host page shows instead of installed pages.
+    pub(super) ui_url: Option<&'a str>,
 }
 
 /// A process of ours: how it is started and where it says that it is ready.
@@ -76,9 +85,15 @@ impl Place<'_> {
             ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
             ("LONGSHORE_SHUTDOWN_GRACE", GRACE.as_secs().to_string()),
         ];
-        // Into files, but read by people.
-        if self.inherited.text("LONGSHORE_LOG_FORMAT").is_none() {
-            decided.push(("LONGSHORE_LOG_FORMAT", "human".to_owned()));
+        // Nothing is signed while it is being written.
+        if self.inherited.text("LONGSHORE_SIGNATURE_POLICY").is_none() {
+            decided.push(("LONGSHORE_SIGNATURE_POLICY", "warn".to_owned()));
+        }
+        // The first into files, but read by people; the second so that an author hears of a signature and is not stopped by it.
+        for (name, default) in [("LONGSHORE_LOG_FORMAT", "human"), ("LONGSHORE_SIGNATURE_POLICY", "warn")] {
+            if self.inherited.text(name).is_none() {
+                decided.push((name, default.to_owned()));
+            }
         }
         decided
     }
@@ -89,7 +104,13 @@ impl Place<'_> {
         let mut decided = self.common("worker", &self.nats.worker_password);
         decided.push(("WORKER_HTTP_ADDR", admin.clone()));
         decided.extend_from_slice(self.platform.settings());
-        for (name, default) in [("LONGSHORE_DEBUG_FIREHOSE", "true"), ("LONGSHORE_GUEST_LOG", "stdout")] {
+        let defaults = [
+            ("LONGSHORE_DEBUG_FIREHOSE", "true"),
+            ("LONGSHORE_GUEST_LOG", "stdout"),
+            // So that a JavaScript component is live in a second or two after a save.
+            ("WORKER_COMPILER", if has_winch() { "winch" } else { "cranelift" }),
+        ];
+        for (name, default) in defaults {
             if self.inherited.text(name).is_none() {
                 decided.push((name, default.to_owned()));
             }
@@ -109,6 +130,10 @@ impl Place<'_> {
     pub(super) fn shim(&self, programs: &Programs, port: u16) -> Member {
         let mut decided = self.common("shim", &self.nats.shim_password);
         decided.push(("LONGSHORE_HTTP_ADDR", format!("127.0.0.1:{port}")));
+        decided.push(("LONGSHORE_DEV_TENANT", self.tenant.to_string()));
+        if let Some(url) = self.ui_url {
+            decided.push(("LONGSHORE_DEV_UI_URL", url.to_owned()));
+        }
         // No load balancer has to notice that it leaves.
         decided.push(("LONGSHORE_HTTP_DRAIN_DELAY", "0".to_owned()));
         if self.inherited.text("RUNNER_STATIC_STRICT_VALIDATION").is_none()
@@ -122,6 +147,27 @@ impl Place<'_> {
         Member { spec, ready: format!("http://127.0.0.1:{port}/readyz") }
     }
 
+    /// The admin service, with a new token in the data folder.
+    pub(super) fn admin(&self, programs: &Programs, port: u16) -> anyhow::Result<Member> {
+        let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = self.data.write(TOKEN_FILE, token.as_bytes())?;
+        let mut decided = self.common("control", &self.nats.control_password);
+        decided.push(("LONGSHORE_ADMIN_ADDR", format!("127.0.0.1:{port}")));
+        decided.push(("LONGSHORE_ADMIN_TOKEN_FILE", file.display().to_string()));
+        let mut env = self.inherited.with_settings(&AdminConfig::groups(), &decided);
+        // The token of another fleet, which the user's commands are for.
+        env.remove("LONGSHORE_ADMIN_TOKEN");
+        env.remove("LONGSHORE_ADMIN_TOKEN_PREVIOUS");
+        let spec = Spec {
+            name: "admin".into(),
+            program: programs.admin.clone(),
+            args: Vec::new(),
+            env,
+            on_screen: true,
+        };
+        Ok(Member { spec, ready: format!("http://127.0.0.1:{port}/readyz") })
+    }
+
     /// Tells which of the user's variables do not count here.
     pub(super) fn say_overruled(&self, ui: &Ui) {
         let decided = self.common("worker", "");
@@ -131,6 +177,14 @@ impl Place<'_> {
             ui.item("note", format!("longshore dev sets {} itself; yours is not used", names.join(", ")));
         }
     }
+}
+
+/// Whether Winch compiles for this machine.
+fn has_winch() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Waits until all are ready.

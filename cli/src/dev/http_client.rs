@@ -26,8 +26,13 @@ impl HttpClient {
 
     /// Status and body of a page.
     pub(super) async fn get(&self, url: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        self.get_within(url, GET_LIMIT).await
+    }
+
+    /// The same of one that may take longer.
+    pub(super) async fn get_within(&self, url: &str, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
         let request = Request::get(url).body(Full::default())?;
-        tokio::time::timeout(GET_LIMIT, self.send(request)).await.context("no answer in time")?
+        tokio::time::timeout(limit, self.send(request)).await.context("no answer in time")?
     }
 
     /// Sends JSON and gives status and body.

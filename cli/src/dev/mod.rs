@@ -1,7 +1,8 @@
 //! `longshore dev`: everything on this machine, without containers.
 //!
-//! NATS, Redis, a bundle store, workers and the shim are started as children (the store inside this process), the examples are packed, uploaded and
-//! called over HTTP, and the lines that repeat the calls are printed. It stays up until Ctrl-C, or ends at once with `--once`.
+//! NATS, Redis, a bundle store, workers, the shim and the admin service are started as children (the store inside this process), the examples are
+//! packed, installed through the admin API and called over HTTP, and the lines that repeat the calls are printed. It stays up until Ctrl-C, or ends at
+//! once with `--once`. With `--watch`, projects are built and installed again on each save, here or in a session that runs already.
 
 mod call;
 mod children;
@@ -21,7 +22,10 @@ mod redis;
 mod report;
 pub mod s3;
 mod session;
+mod sources;
+mod tail;
 mod ui;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -60,6 +64,9 @@ async fn run_async(args: &DevArgs) -> anyhow::Result<ExitCode> {
     // First thing, so that a signal during the start ends the children too.
     let mut signals = Signals::install().context("signals cannot be caught")?;
     let ui = Ui::new();
+    if !args.watch.is_empty() && watch::is_running(args) {
+        return watch::attached(args, ui, signals).await;
+    }
     let mut session = Session::open(args, ui.clone())?;
     let worked = tokio::select! {
         worked = session.work() => worked.map(|()| End::Done),

@@ -13,9 +13,19 @@ pub struct DevArgs {
     /// Port of the shim on 127.0.0.1
     #[arg(long, env = "RUNNER_DOCKER_PORT", default_value_t = 8085, value_name = "PORT")]
     pub port: u16,
+    /// Build, pack and install this project on each save, and show its events; may be given several times; where a `longshore dev` runs in the data
+    /// folder already, it is used
+    #[arg(long, value_name = "DIR", conflicts_with = "once")]
+    pub watch: Vec<PathBuf>,
+    /// Show this instead of the installed pages in the host page's frame: a development server such as Vite's
+    #[arg(long, env = "LONGSHORE_DEV_UI_URL", value_name = "URL")]
+    pub ui_url: Option<String>,
     /// Port of the bundle store (S3) on 127.0.0.1
     #[arg(long, env = "LONGSHORE_DEV_S3_PORT", default_value_t = 4569, value_name = "PORT")]
     pub s3_port: u16,
+    /// Port of the admin service on 127.0.0.1; in use: the next free one
+    #[arg(long, env = "LONGSHORE_DEV_ADMIN_PORT", default_value_t = 8090, value_name = "PORT")]
+    pub admin_port: u16,
     /// Port of NATS on 127.0.0.1; in use: the next free one
     #[arg(long, env = "LONGSHORE_DEV_NATS_PORT", default_value_t = 4222, value_name = "PORT")]
     pub nats_port: u16,
@@ -35,7 +45,7 @@ pub struct DevArgs {
     /// The folder of all data
     #[arg(long, env = "LONGSHORE_DEV_DATA", default_value = ".longshore", value_name = "DIR")]
     pub data: PathBuf,
-    /// The folder of the examples that are called: `hello-rust`, `clients-rust`, `storage-rust`, `hello-js`
+    /// The folder of the examples that are installed: `hello-rust`, `clients-rust`, `storage-rust`, `hello-ui`, `hello-js`
     #[arg(long, env = "LONGSHORE_DEV_EXAMPLES", default_value = "examples", value_name = "DIR")]
     pub examples: PathBuf,
     /// What the platform's stand-in holds (clients, services, REST collections), as JSON; unset: sample data

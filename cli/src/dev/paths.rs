@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+/// Whether a process holds the folder now.
+pub(super) fn is_held(path: &Path) -> bool {
+    let lock = File::open(path.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// The data folder of a running `longshore dev`; the lock ends with it.
 pub(super) struct DataDir {
     root: PathBuf,
@@ -99,6 +105,12 @@ impl DataDir {
         self.shown.join(name)
     }
 
+    /// Removes a file that only means something while this process runs.
+    pub(super) fn forget(&self, name: &str) {
+        // Not there is as good; anything else leaves a file that points to nothing, which its readers can tell.
+        let _ = std::fs::remove_file(self.path(name));
+    }
+
     /// Writes a file that only its owner reads.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.path(name);
@@ -125,7 +137,9 @@ mod tests {
         let error = DataDir::open(&data).map(|_| ()).unwrap_err().to_string();
         let owner = format!("(process {}, http://127.0.0.1:8085)", std::process::id());
         assert!(error.contains("another `longshore dev`") && error.contains(&owner), "{error}");
+        assert!(is_held(&data));
         drop(first);
+        assert!(!is_held(&data) && !is_held(&dir.path().join("none")));
         assert!(DataDir::open(&data).is_ok());
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Programs {
     pub(super) worker: PathBuf,
     /// Takes HTTP.
     pub(super) shim: PathBuf,
+    /// Keeps installs.
+    pub(super) admin: PathBuf,
 }
 
 impl Programs {
@@ -51,10 +53,10 @@ impl Programs {
             );
             Ok(path)
         };
-        let (worker, shim) = (beside("worker")?, beside("gateway-shim")?);
+        let (worker, shim, admin) = (beside("worker")?, beside("gateway-shim")?, beside("longshore-admin")?);
         let named = args.nats_server_bin.as_deref();
         let nats = search.program("nats-server", named, "NATS_SERVER_BIN", &NATS_MIN)?;
-        Ok(Self { nats, worker, shim, longshore })
+        Ok(Self { nats, worker, shim, admin, longshore })
     }
 
     /// The Redis to start.

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use longshore_bundle::StoreConfig;
+use longshore_admin::api::{DEFAULT_WAIT_MS, Grant};
 use longshore_proto::TenantId;
 
-use super::call::Call;
+use super::call::{Call, GatewayCall};
 use super::children::{Children, Exit};
 use super::environment::Inherited;
 use super::events::Events;
-use super::examples::{self, Uploaded};
-use super::fleet::{self, GRACE, Member, Place};
+use super::examples::{self, EXAMPLES, Example, Installed};
+use super::fleet::{self, GRACE, Member, Place, TOKEN_FILE};
 use super::http_client::HttpClient;
 use super::logs::Shown;
 use super::options::{DevArgs, Ports};
@@ -23,22 +23,25 @@ use super::redis::Found;
 use super::report::{self, Called};
 use super::s3::{ACCESS_KEY, S3Endpoint, SECRET_KEY};
 use super::ui::Ui;
+use super::watch::Watch;
 use super::{nats, ports, redis};
+use crate::fleet::AdminClient;
+use crate::fleet::install::{self, Bundle, Wanted};
+use crate::fleet::place::{DevFleet, FLEET_FILE, FleetArgs, Variables};
+use crate::output::Output;
 
-/// The examples and what is asked of them, in the order of their calls: those that are ready at once come first. One
-/// reads the platform's sample data, one the fleet's own storage.
-const EXAMPLES: [(&str, &str); 4] = [
-    ("hello-rust", "/hello"),
-    ("clients-rust", "/clients?search=a"),
-    ("storage-rust", "/visits"),
-    ("hello-js", "/hello"),
-];
 /// A call that waits for a compile ends by itself; this is beyond all its tries.
 const CALL_LIMIT: Duration = Duration::from_secs(300);
 /// A worker or shim that ran this long before it ended is started again; one that did not would only end again.
 const WORTH_A_RESTART: Duration = Duration::from_secs(10);
 /// Servers that keep nothing in memory end at once.
 const SERVER_GRACE: Duration = Duration::from_secs(5);
+
+/// Ports of what is called.
+struct Listeners {
+    shim: u16,
+    admin: u16,
+}
 
 /// Everything that is running.
 pub(super) struct Session {
@@ -126,29 +129,72 @@ impl Session {
         self.ui.item("bundle store", format!("{store_base} ({ACCESS_KEY} / {SECRET_KEY})"));
         self.store = Some(endpoint);
         self.platform = Platform::start(self.args.seed.as_deref(), &self.inherited, &self.ui).await?;
-        self.start_fleet(&nats_port, redis_port, store_base.clone(), shim_port).await?;
+        let admin_port =
+            if auto { ports::any().await? } else { ports::next_free(self.args.admin_port).await? };
+        let listeners = Listeners { shim: shim_port, admin: admin_port };
+        self.start_fleet(&nats_port, redis_port, store_base.clone(), &listeners).await?;
         let base = format!("http://127.0.0.1:{shim_port}");
         self.data.announce(&base);
+        let fleet = DevFleet {
+            process: std::process::id(),
+            admin_url: format!("http://127.0.0.1:{admin_port}"),
+            gateway_url: base.clone(),
+            tenant: self.tenant.to_string(),
+            store: store_base,
+            redis_url: format!("redis://127.0.0.1:{redis_port}"),
+            nats_url: format!("nats://127.0.0.1:{}", nats_port.port),
+        };
+        self.data.write(FLEET_FILE, &serde_json::to_vec_pretty(&fleet)?)?;
+        let client = self.client()?;
 
-        self.ui.line("Calling the examples");
-        let uploaded = self.upload(store_base).await?;
+        self.ui.line("Installing and calling the examples");
+        let installed = self.install(&client).await?;
         anyhow::ensure!(
-            !uploaded.is_empty() || !self.args.once,
+            !installed.is_empty() || !self.args.once,
             "no example was found in {}: run this in the repository, or name the folder by --examples",
             self.args.examples.display()
         );
-        let mut called = Vec::new();
-        for to in uploaded {
-            called.push(self.call(&base, to, redis_port).await?);
+        let (mut called, mut pages) = (Vec::new(), Vec::new());
+        for to in installed {
+            if to.has_ui {
+                pages.push((to.name.clone(), format!("{base}/msp/extensions/{}/", to.extension)));
+            }
+            if let Some(path) = to.path {
+                called.push(self.call(&base, to, path, redis_port).await?);
+            }
         }
-        report::print(&self.ui, &self.data, &called, redis_port);
+        report::print(&self.ui, &self.data, &called, redis_port, &self.tenant);
+        self.ui.line("\nPages:");
+        for (name, url) in &pages {
+            self.ui.item(name, url);
+        }
         self.up = true;
         if self.args.once {
             return Ok(());
         }
         self.ui.line(format!("\nLongshore answers on {base}. Ctrl-C ends everything.\n"));
         self.shown.everything();
-        self.watch().await
+        if self.args.watch.is_empty() {
+            return self.keep_running().await;
+        }
+        let watch = Watch {
+            client,
+            tenant: self.tenant.clone(),
+            dirs: self.args.watch.clone(),
+            redis_url: fleet.redis_url,
+            ui: self.ui.clone(),
+        };
+        tokio::select! {
+            ended = self.keep_running() => ended,
+            ended = watch.run() => ended,
+        }
+    }
+
+    /// The admin service of this session, found as any command finds it.
+    fn client(&self) -> anyhow::Result<AdminClient> {
+        let data = Variables { dev_data: Some(self.data.path("")), ..Variables::default() };
+        let place = crate::fleet::Place::find_in(&FleetArgs::default(), &data, &self.data.path(""))?;
+        Ok(AdminClient::at(place)?)
     }
 
     async fn start_nats(&mut self, auto: bool) -> anyhow::Result<nats::Nats> {
@@ -194,7 +240,7 @@ impl Session {
         nats: &nats::Nats,
         redis_port: u16,
         store_base: String,
-        shim_port: u16,
+        listeners: &Listeners,
     ) -> anyhow::Result<()> {
         let place = Place {
             nats,
@@ -203,62 +249,87 @@ impl Session {
             data: &self.data,
             inherited: &self.inherited,
             platform: &self.platform,
+            tenant: &self.tenant,
+            ui_url: self.args.ui_url.as_deref(),
         };
         place.say_overruled(&self.ui);
         place.make_key()?;
-        let step = self.ui.long_step("workers, shim", "starting");
-        let mut members = Vec::new();
+        let step = self.ui.long_step("fleet", "starting");
+        // The admin service first: it makes the buckets that gateways wait for.
+        let mut members = vec![place.admin(&self.programs, listeners.admin)?];
         for number in 1..=self.args.workers {
             members.push(place.worker(&self.programs, number).await?);
         }
-        members.push(place.shim(&self.programs, shim_port));
+        members.push(place.shim(&self.programs, listeners.shim));
         for member in &members {
             self.children.start(&member.spec)?;
         }
         fleet::ready(&mut self.children, &members, &HttpClient::new()).await?;
         self.members = members;
-        step.done(format!("{} workers, gateway-shim on http://127.0.0.1:{shim_port}", self.args.workers));
+        let Listeners { shim, admin } = listeners;
+        step.done(format!(
+            "{} workers, gateway-shim on http://127.0.0.1:{shim}, longshore-admin on http://127.0.0.1:{admin}",
+            self.args.workers
+        ));
+        self.ui.item(
+            "note",
+            format!("calls from this machine without a token are taken for tenant {}", self.tenant),
+        );
         Ok(())
     }
 
-    /// Packs the examples that have been built and puts them into the store.
-    async fn upload(&self, store_base: String) -> anyhow::Result<Vec<Uploaded>> {
-        let config = StoreConfig {
-            base: store_base,
-            access_key: Some(ACCESS_KEY.to_owned()),
-            secret_key: Some(SECRET_KEY.to_owned()),
-            ..StoreConfig::default()
-        };
-        let store = config.open()?;
-        let mut uploaded = Vec::new();
-        for (name, path) in EXAMPLES {
-            let dir = self.args.examples.join(name);
+    /// Packs the examples that have been built and installs them, with all that they ask for.
+    async fn install(&mut self, client: &AdminClient) -> anyhow::Result<Vec<Installed>> {
+        let mut installed = Vec::new();
+        for example in &EXAMPLES {
+            let dir = self.args.examples.join(example.name);
             if !dir.is_dir() {
-                self.ui.item(name, format!("left out: there is no {}", dir.display()));
+                self.ui.item(example.name, format!("left out: there is no {}", dir.display()));
                 continue;
             }
-            let step = self.ui.step(name, "packing and uploading");
-            let packing = tokio::task::spawn_blocking(move || examples::pack(&dir));
-            let Some(packed) = packing.await.context("packing ended")?? else {
-                step.done(
-                    "left out: it has not been built (`make run` builds it where Node >= 20 is installed)",
-                );
-                continue;
-            };
-            let example = packed.upload(name, path, &self.tenant, &*store).await?;
-            step.done(format!(
-                "uploaded {} ({} KiB, tenant {})",
-                example.hash,
-                example.size / 1024,
-                self.tenant
-            ));
-            uploaded.push(example);
+            installed.extend(self.install_one(client, example, dir).await?);
         }
-        Ok(uploaded)
+        Ok(installed)
     }
 
-    async fn call(&mut self, base: &str, to: Uploaded, redis_port: u16) -> anyhow::Result<Called> {
-        let call = Call::get(base, &self.tenant, &to, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
+    async fn install_one(
+        &mut self,
+        client: &AdminClient,
+        example: &Example,
+        dir: PathBuf,
+    ) -> anyhow::Result<Option<Installed>> {
+        let step = self.ui.long_step(example.name, "packing and installing");
+        let packing = tokio::task::spawn_blocking(move || examples::pack(&dir));
+        let Some(bytes) = packing.await.context("packing ended")?? else {
+            step.done("left out: it has not been built (`make run` builds it where Node >= 20 is installed)");
+            return Ok(None);
+        };
+        let size = bytes.len();
+        let wanted = Wanted { grant: Some(Grant::ALL), wait_ms: DEFAULT_WAIT_MS, ..Wanted::default() };
+        let bundle = Bundle { bytes, signature: None };
+        let (tenant, output) = (self.tenant.clone(), Output::new(false));
+        let installing =
+            async { Ok(install::upload_and_install(client, &tenant, bundle, &wanted, &output).await?) };
+        let response = self.children.while_running(CALL_LIMIT, installing).await;
+        let response = response.map_err(|error| error.about(&format!("installing {}", example.name)))?;
+        let installed = Installed::of(example, &response.install)?;
+        let granted = match installed.capabilities.as_slice() {
+            [] => "nothing".to_owned(),
+            some => some.join(", "),
+        };
+        step.done(format!("installed {} ({} KiB); granted {granted}", installed.hash, size / 1024));
+        Ok(Some(installed))
+    }
+
+    async fn call(
+        &mut self,
+        base: &str,
+        to: Installed,
+        path: &str,
+        redis_port: u16,
+    ) -> anyhow::Result<Called> {
+        let call = Call::get(base, &self.tenant, &to, path, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
+        let through = GatewayCall::get(base, &to, path);
         self.data.write(&format!("{}.json", to.name), &call.json)?;
         let step = self.ui.long_step(&to.name, "calling (the first call compiles its component)");
         let http = HttpClient::new();
@@ -267,17 +338,19 @@ impl Session {
             let answer = call.make(&http, &step).await?;
             anyhow::ensure!(answer.status == 200, "it answered {} {}", answer.status, answer.body);
             let events = events.of_call(&call.request_id).await?;
-            Ok((answer, events))
+            let gateway = through.make(&http).await?;
+            Ok((answer, events, gateway))
         };
         let made = self.children.while_running(CALL_LIMIT, making).await;
-        let (answer, events) = made.map_err(|error| error.about(&format!("the call to {}", to.name)))?;
-        let called = Called { to, call, answer, events };
+        let (answer, events, gateway) =
+            made.map_err(|error| error.about(&format!("the call to {}", to.name)))?;
+        let called = Called { to, call, answer, events, gateway: (through, gateway) };
         step.done(called.line());
         Ok(called)
     }
 
     /// Starts again what ends after having run well; gives up where that does not help.
-    async fn watch(&mut self) -> anyhow::Result<()> {
+    async fn keep_running(&mut self) -> anyhow::Result<()> {
         loop {
             let exit: Exit = self.children.next_exit().await;
             let member = self.members.iter().find(|member| member.spec.name == exit.name);
@@ -294,10 +367,13 @@ impl Session {
     /// Ends everything in order: no new calls, running ones finish, then what they need.
     pub(super) async fn stop(&mut self) {
         self.shown.nothing();
-        let step = self.ui.long_step("stopping", "shim, workers, redis, nats");
+        // Nobody is led to what is ending.
+        self.data.forget(FLEET_FILE);
+        self.data.forget(TOKEN_FILE);
+        let step = self.ui.long_step("stopping", "shim, admin, workers, redis, nats");
         let mut killed = Vec::new();
         for (prefixes, grace) in [
-            (&["shim"][..], GRACE + Duration::from_secs(2)),
+            (&["shim", "admin"][..], GRACE + Duration::from_secs(2)),
             (&["worker-"][..], GRACE + Duration::from_secs(5)),
             (&["redis", "nats"][..], SERVER_GRACE),
         ] {

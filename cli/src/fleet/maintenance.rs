@@ -1,0 +1,148 @@
+//! `longshore tenant purge`, `gc` and `audit`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use longshore_admin::api::{AuditList, GcRequest, GcResponse, PurgeRequest, PurgeResponse};
+use longshore_proto::TenantId;
+
+use super::client::Route;
+use super::installs::removed;
+use super::spans::parse_since;
+use super::{AdminClient, FleetArgs, block_on};
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Table, printable};
+
+/// What can be done with tenants.
+#[derive(Subcommand, Clone, Debug)]
+pub enum TenantCommand {
+    /// Removes everything of a tenant: installs, secrets, tokens, schedules, storage, bundles, traces
+    Purge(PurgeArgs),
+}
+
+/// Arguments of `longshore tenant purge`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PurgeArgs {
+    /// The tenant. Never taken from the environment: nothing of it is left afterwards
+    #[arg(value_name = "TENANT")]
+    pub tenant: TenantId,
+    /// The tenant's id once more
+    #[arg(long, value_name = "TENANT")]
+    pub confirm: String,
+    #[command(flatten)]
+    /// Where.
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of `longshore gc`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct GcArgs {
+    /// Only says what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    /// Where.
+    pub fleet: FleetArgs,
+}
+
+/// Arguments of `longshore audit`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AuditArgs {
+    /// From when on: a time such as 2026-01-31T12:00:00Z, or a span before now such as 12h
+    #[arg(long, value_name = "TIME|SPAN", value_parser = parse_since)]
+    pub since: Option<String>,
+    /// Only events of this kind, such as install.created
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+    /// Only events of this tenant
+    #[arg(long, value_name = "ID")]
+    pub tenant: Option<TenantId>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    #[command(flatten)]
+    /// Where.
+    pub fleet: FleetArgs,
+}
+
+/// Runs `longshore tenant`.
+///
+/// # Errors
+/// The confirmation is another tenant; those of the admin API.
+pub fn tenant(command: &TenantCommand, output: &Output) -> Result<ExitCode, Failure> {
+    let TenantCommand::Purge(args) = command;
+    if args.confirm != args.tenant.as_str() {
+        return Err(Failure::usage(format!(
+            "--confirm {} is not {}: nothing was removed",
+            printable(&args.confirm),
+            args.tenant
+        )));
+    }
+    block_on(async {
+        let client = AdminClient::new(&args.fleet)?;
+        let request = PurgeRequest { confirm: args.confirm.clone() };
+        let purged: PurgeResponse = client.work(Route::of_tenant(&args.tenant, ["purge"]), &request).await?;
+        output.result(&purged, || {
+            let mut lines = vec![format!("tenant {}: {}", purged.tenant, removed(&purged.removed))];
+            lines.extend(purged.left.iter().map(|left| format!("  left: {}", printable(left))));
+            if !purged.left.is_empty() {
+                lines.push("purge again to remove what is left".to_owned());
+            }
+            lines.join("\n")
+        });
+        Ok(if purged.left.is_empty() { Exit::Ok.into() } else { Exit::Failed.into() })
+    })
+}
+
+/// Runs `longshore gc`.
+///
+/// # Errors
+/// Those of the admin API.
+pub fn gc(args: &GcArgs, output: &Output) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let client = AdminClient::new(&args.fleet)?;
+        let done: GcResponse = client.work(Route::new(["gc"]), &GcRequest { dry_run: args.dry_run }).await?;
+        output.result(&done, || {
+            let mut lines: Vec<String> = done.keys.iter().map(printable).collect();
+            if done.more > 0 {
+                lines.push(format!("and {} more", done.more));
+            }
+            let word = if done.dry_run { "would have: " } else { "" };
+            lines.push(format!("looked at {} objects; {word}{}", done.seen, removed(&done.removed)));
+            lines.extend(done.left.iter().map(|left| format!("left: {}", printable(left))));
+            lines.join("\n")
+        });
+        Ok(if done.left.is_empty() { Exit::Ok.into() } else { Exit::Failed.into() })
+    })
+}
+
+/// Runs `longshore audit`.
+///
+/// # Errors
+/// Those of the admin API.
+pub fn audit(args: &AuditArgs, output: &Output) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let client = AdminClient::new(&args.fleet)?;
+        let route = Route::new(["audit"])
+            .with("limit", args.limit)
+            .with_some("since", args.since.as_ref())
+            .with_some("kind", args.kind.as_ref())
+            .with_some("tenant", args.tenant.as_ref());
+        let list: AuditList = client.get(route).await?;
+        output.result(&list, || {
+            let mut table = Table::new(["time", "kind", "tenant", "extension", "who", "what"]);
+            for event in &list.events {
+                table.row([
+                    event.time.clone(),
+                    event.kind.clone(),
+                    event.tenant.clone().unwrap_or_default(),
+                    event.extension.clone().unwrap_or_default(),
+                    event.actor.clone(),
+                    if event.details.is_null() { String::new() } else { event.details.to_string() },
+                ]);
+            }
+            if table.is_empty() { "no such event".to_owned() } else { table.to_string() }
+        });
+        Ok(Exit::Ok.into())
+    })
+}
