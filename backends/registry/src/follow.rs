@@ -236,7 +236,9 @@ impl Reader {
                     failure = None;
                     let revision = found.as_ref().map(|entry| entry.revision);
                     let seen = hint.is_seen(found.as_ref());
-                    if told != Some(revision) && (seen || hint == Hint::Some) {
+                    // Its owner may ask about what never was an install: `/v1/execute` needs none. What was removed has left a mark.
+                    let unknown = hint == Hint::Asked && found.is_none();
+                    if told != Some(revision) && !unknown && (seen || hint == Hint::Some) {
                         told = Some(revision);
                         self.tell(key, found);
                     }
