@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gateway_shim::dispatch::DispatchMetrics;
 use gateway_shim::dispatch::machine::MachineConfig;
+use gateway_shim::gateway::GatewayMetrics;
 use gateway_shim::http::HttpMetrics;
 use gateway_shim::schedules::ScheduleMetrics;
 use longshore_bundle::ArchiveLimits;
@@ -53,6 +54,7 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     }
     DispatchMetrics::register(&shim);
     HttpMetrics::register(&shim);
+    GatewayMetrics::register(&shim);
     ScheduleMetrics::register(&shim);
     WorkerMetrics::register(&worker);
     CacheMetrics::register(&worker);

@@ -16,6 +16,7 @@ use longshore_service::upstream::Upstream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{RegistryBackend, ShimConfig};
+use crate::dev_host::Menu;
 use crate::dispatch::Dispatcher;
 use crate::gateway::InstallGate;
 
@@ -63,6 +64,11 @@ impl Installs {
         let jwts = Jwts::open(&config.access).await?;
         let access = Arc::new(Authenticator::new(tokens.clone(), jwts));
         Ok(Self { registry, gate, access, kept, tokens })
+    }
+
+    /// The installs as the development host page lists them; None beside a platform, which lists its own.
+    pub fn menu(&self) -> Option<Arc<dyn Menu>> {
+        self.kept.clone().map(|kept| Arc::new(kept) as Arc<dyn Menu>)
     }
 
     /// Keeps a gateway from being ready until its installs and tokens are read, if there are any: a fleet that takes calls by
