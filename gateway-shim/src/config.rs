@@ -14,6 +14,7 @@ use longshore_service::config::{
 };
 use url::Url;
 
+use crate::dev_host::DevHostSettings;
 use crate::dispatch::machine::MachineConfig;
 use crate::gateway::GatewayConfig;
 use crate::http::HttpConfig;
@@ -54,6 +55,8 @@ longshore_service::settings! {
         pub firing: FiringSettings;
         /// UI assets.
         pub assets: AssetSettings;
+        /// The host page of development.
+        pub dev_host: DevHostSettings;
         /// The bundle store.
         pub store: StoreSettings;
         /// Whose bundles are served.

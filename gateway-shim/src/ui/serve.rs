@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http_body::Body as _;
 
 use super::UiState;
 use super::answers::{Refusal, no_store};
@@ -42,6 +43,11 @@ pub(super) async fn serve(State(state): State<UiState>, request: Request<Body>) 
         Err(refusal) => refusal.into_response(),
     };
     if head.method == Method::HEAD {
+        // What GET would say of its length; a body would be sent over HTTP/2.
+        let len = answer.body().size_hint().exact();
+        if let Some(len) = len.filter(|len| *len > 0 && !answer.headers().contains_key(CONTENT_LENGTH)) {
+            answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        }
         *answer.body_mut() = Body::empty();
     }
     state.metrics.answered(answer.status());
@@ -109,7 +115,7 @@ fn is_page(target: &Target) -> bool {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: impl http::header::AsHeaderName) -> Option<&'h str> {
+fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -123,7 +123,7 @@ mod tests {
         let (tenant, extension, hash) = ids();
         let signer = Signer::new(None);
         let text = signer.sign(&tenant, &extension, hash);
-        assert_eq!(signer.verify(&text, &extension, hash), Some(tenant.clone()));
+        assert_eq!(signer.verify(&text, &extension, hash), Some(tenant));
         assert_eq!(signer.verify(&text, &"e-2".parse().unwrap(), hash), None);
         assert_eq!(signer.verify(&text, &extension, ContentHash::from_bytes([8; 32])), None);
         assert_eq!(Signer::new(None).verify(&text, &extension, hash), None, "another gateway's key");
