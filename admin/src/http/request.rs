@@ -96,9 +96,12 @@ pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next)
     let code = failure.as_ref().map_or("ok", |failure| failure.code.as_str());
     let cause = failure.as_ref().and_then(|failure| failure.cause.as_deref()).unwrap_or_default();
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    if status >= 500 {
+    // Health says by itself what is wrong, and is asked all the time.
+    if !route.starts_with("/v1/") || route == "/v1/openapi.json" {
+        tracing::debug!(method, route, status, ms, request = id.0, "request");
+    } else if status >= 500 {
         tracing::error!(method, route, status, code, cause, ms, request = id.0, "admin request failed");
-    } else if route.starts_with("/v1/") && route != "/v1/openapi.json" {
+    } else {
         tracing::info!(method, route, status, code, cause, ms, request = id.0, "admin request");
     }
     response

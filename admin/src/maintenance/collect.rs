@@ -4,6 +4,7 @@
 //! this process has heard) says that no install of the tenant and extension runs it or may roll back to it. A record that cannot be
 //! read, or a registry that does not answer, keeps everything.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -87,7 +88,25 @@ impl Parts {
             seen: 0,
             left: Vec::new(),
         };
-        let candidates = self.candidates(&mut answer).await?;
+        let mut candidates = Vec::new();
+        let mut known: HashMap<BundleKey, bool> = HashMap::new();
+        for (object, bundle) in self.candidates(&mut answer).await? {
+            // Asked once a bundle here, so that only what will be done is recorded; and again when it is done.
+            if let Some(key) = &bundle {
+                let kept = match known.get(key) {
+                    Some(kept) => *kept,
+                    None => {
+                        let kept = self.is_used(key).await? || self.archive_is_young(key).await?;
+                        known.insert(key.clone(), kept);
+                        kept
+                    }
+                };
+                if kept {
+                    continue;
+                }
+            }
+            candidates.push((object, bundle));
+        }
         if candidates.is_empty() {
             return Ok(answer);
         }
@@ -148,15 +167,10 @@ impl Parts {
     ) -> Result<(), Failure> {
         // Nothing is installed between the question and the removal.
         let _changing = self.changing.lock().await;
-        if let Some(key) = bundle {
-            if self.is_used(key).await? {
-                return Ok(());
-            }
-            // A young archive keeps what is beside it: a signature may have been there long before.
-            let archive = key.object_key();
-            if object.key != archive && self.archive_is_young(key).await? {
-                return Ok(());
-            }
+        if let Some(key) = bundle.filter(|_| !answer.dry_run)
+            && (self.is_used(key).await? || self.archive_is_young(key).await?)
+        {
+            return Ok(());
         }
         if !answer.dry_run {
             self.bundles.store().delete_object(&object.key).await.map_err(|error| store_failed(&error))?;
@@ -182,6 +196,7 @@ impl Parts {
         }
     }
 
+    /// A young archive keeps what is beside it: a signature may have been there long before.
     async fn archive_is_young(&self, key: &BundleKey) -> Result<bool, Failure> {
         let archive = key.object_key();
         let page = self.bundles.store().list_objects(archive.as_str(), None).await;

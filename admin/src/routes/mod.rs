@@ -11,17 +11,23 @@ use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
+use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::ApiCode;
+use crate::api::{ApiCode, ApiError};
 use crate::app::App;
 use crate::http::{Failure, Gate, Watch, admit, watch};
 
+/// What no route names itself: failures are the same everywhere.
+#[derive(utoipa::OpenApi)]
+#[openapi(components(schemas(ApiError, ApiCode)))]
+struct Failures;
+
 /// All routes behind the token, and what the document says of them.
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Failures::openapi())
         .routes(routes!(installs::list_installs))
         .routes(routes!(installs::install))
         .routes(routes!(installs::show_install, installs::change_install, installs::uninstall))
