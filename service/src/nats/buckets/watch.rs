@@ -17,6 +17,9 @@ use super::is_removal;
 const ABSENT: Duration = Duration::from_millis(500);
 /// After the first failure of another kind; doubled up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long a first reading may pause. The server counts what is still to come, and may count one too many when a value is replaced while
+/// it is being read: nothing would ever say that the reading is complete.
+const STALLED: Duration = Duration::from_secs(2);
 /// The longest wait between two attempts while connected.
 const LONGEST: Duration = Duration::from_secs(2);
 /// Opening: two questions to JetStream.
@@ -82,6 +85,7 @@ enum Step {
     Message(Box<Message>),
     Failed(String),
     Reconnected,
+    Stalled,
 }
 
 impl BucketWatch {
@@ -114,7 +118,7 @@ impl BucketWatch {
             };
             match step(open, &self.link).await? {
                 Step::Message(message) => self.heard(&message),
-                Step::Reconnected => self.open = None,
+                Step::Reconnected | Step::Stalled => self.open = None,
                 Step::Failed(why) => self.trouble(why),
             }
         }
@@ -257,6 +261,7 @@ async fn step(open: &mut Open, link: &Watcher) -> Option<Step> {
     tokio::select! {
         // The client makes its consumer anew by itself, but from where it was: what has become of the bucket meanwhile is not told.
         changed = state.wait_for(|state| state.generation != generation) => changed.ok().map(|_| Step::Reconnected),
+        () = tokio::time::sleep(STALLED), if open.pass.is_some() => Some(Step::Stalled),
         message = open.messages.next() => Some(match message {
             Some(Ok(message)) => Step::Message(Box::new(message)),
             Some(Err(error)) => Step::Failed(format!("the watch broke: {}", crate::errors::chain(&error))),
