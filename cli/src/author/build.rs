@@ -125,14 +125,15 @@ fn npm(dir: &Path, scripts: &[&str], output: &Output) -> Result<(), Failure> {
     let package = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let package: Value = serde_json::from_slice(&package)
         .map_err(|error| Failure::invalid("package_invalid", format!("{}: {error}", path.display())))?;
-    let scripts: Vec<&str> =
-        scripts.iter().copied().filter(|script| package["scripts"][script].is_string()).collect();
+    let all = package.get("scripts");
+    let has = |script: &&str| all.and_then(|all| all.get(script)).is_some_and(Value::is_string);
+    let scripts: Vec<&str> = scripts.iter().copied().filter(has).collect();
     if scripts.is_empty() {
         let message = format!("{} has no script `build`", path.display());
         return Err(Failure::invalid("no_build_script", message)
             .hint("add one, or build by hand: `pack` takes what is there"));
     }
-    let needs = |kind: &str| package[kind].as_object().is_some_and(|all| !all.is_empty());
+    let needs = |kind: &str| package.get(kind).and_then(Value::as_object).is_some_and(|all| !all.is_empty());
     if (needs("dependencies") || needs("devDependencies")) && !dir.join("node_modules").is_dir() {
         let message =
             format!("{} has no node_modules: what it is built with is not installed", dir.display());
@@ -277,7 +278,23 @@ not json
     }
 
     #[test]
-    fn a_component_stays_and_a_module_without_a_world_is_refused_or_empty() {
+    fn a_module_that_carries_its_world_becomes_a_component_that_answers() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests");
+        let mut module = wat::parse_file(root.join("behaviours/table-hog.wat")).unwrap();
+        let mut resolve = wit_parser::Resolve::default();
+        let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/wit");
+        let (package, _) = resolve.push_path(wit).unwrap();
+        let world = resolve.select_world(&[package], Some("runner")).unwrap();
+        let utf8 = wit_component::StringEncoding::UTF8;
+        wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
+        let component = component(&module).unwrap();
+        let (found, problems) =
+            longshore_bundle::author::component::inspect("x", &component, Default::default());
+        assert_eq!(found.unwrap().handler, longshore_bundle::author::HandlerKind::Extension, "{problems:?}");
+    }
+
+    #[test]
+    fn a_component_stays_as_it_is_and_what_is_no_webassembly_is_refused() {
         let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/built/echo.wasm");
         let wasm = std::fs::read(guest).unwrap();
         assert_eq!(component(&wasm).unwrap(), wasm);

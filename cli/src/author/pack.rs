@@ -163,7 +163,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Whole or not at all: who watches the file never sees half of it.
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let told = || format!("cannot write {}", path.display());
     std::fs::create_dir_all(folder).with_context(told)?;
     let mut file = tempfile::Builder::new().prefix(".longshore-").tempfile_in(folder).with_context(told)?;

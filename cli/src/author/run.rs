@@ -117,7 +117,9 @@ pub fn run(call: InProcessCall, args: &InProcessArgs, output: &Output) -> Result
     }
     let events = Arc::new(Events { live: !output.json, kept: Mutex::default(), output: *output });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    let (outcome, took) = runtime.block_on(execute(&guest, run, call.body, args, Arc::clone(&events)))?;
+    let cache = cache()?;
+    let (outcome, took) =
+        runtime.block_on(execute(&guest, run, call.body, args, Arc::clone(&events), cache.path()))?;
     runtime.shutdown_background();
     finish(outcome, took, &events, output)
 }
@@ -296,6 +298,7 @@ async fn execute(
     body: Option<Bytes>,
     args: &InProcessArgs,
     events: Arc<Events>,
+    cache: &Path,
 ) -> Result<(Outcome, Duration), Failure> {
     let rules = EgressRules::from_install(&args.egress)
         .map_err(|error| Failure::usage(format!("--egress: {}", longshore_bundle::chain(&error))))?;
@@ -317,8 +320,7 @@ async fn execute(
         ui_proxy: None,
         metrics: HostMetrics::default(),
     };
-    let cache = cache()?;
-    let engine = EngineConfig { slots: 1, ..EngineConfig::new(cache.path()) };
+    let engine = EngineConfig { slots: 1, ..EngineConfig::new(cache) };
     let source = Arc::new(One(guest.component()));
     let executor =
         Executor::new(ExecutorConfig::new(engine), source, Arc::clone(&events) as _, Arc::new(backends))
@@ -476,8 +478,9 @@ mod tests {
         let run = call_message(&call, args, &guest, &output).unwrap();
         let events = Arc::new(Events { live: false, kept: Mutex::default(), output });
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let (outcome, _) =
-            runtime.block_on(execute(&guest, run, call.body, args, Arc::clone(&events))).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let running = execute(&guest, run, call.body, args, Arc::clone(&events), cache.path());
+        let (outcome, _) = runtime.block_on(running).unwrap();
         document(&outcome.result.unwrap(), &events, &Value::Null)
     }
 
@@ -489,15 +492,8 @@ mod tests {
         let body: Value = serde_json::from_str(document["body"].as_str().unwrap()).unwrap();
         assert_eq!((&body["hello"], &body["tenant"]), (&json!("developer"), &json!("t-1")));
         assert_eq!(document["logs"][0]["message"], "GET /hello?x=1");
-        assert_eq!(
-            run(
-                call(example("hello-rust"), "GET", "/nowhere"),
-                &InProcessArgs::default(),
-                &Output::new(true)
-            )
-            .unwrap(),
-            404
-        );
+        let nowhere = call(example("hello-rust"), "GET", "/nowhere");
+        assert_eq!(document_of(nowhere, &InProcessArgs::default())["status"], 404);
     }
 
     #[test]
