@@ -128,10 +128,10 @@ guests: ## Build the guests of tests and examples again (needs a wasm toolchain;
 
 # Through a file beside it: a failing program must not leave an empty page.
 .PHONY: docs
-docs: ## Write docs/configuration.md again from the configuration structs
-	@cargo run --quiet --locked -p longshore-cli -- config-docs > docs/configuration.md.new || { rm -f docs/configuration.md.new; exit 1; }
-	@mv docs/configuration.md.new docs/configuration.md
-	@echo 'docs/configuration.md is written'
+docs: ## Write docs/configuration.md and docs/cli.md again from the declarations of settings and commands
+	@for page in configuration:config-docs cli:cli-docs; do file=docs/$${page%%:*}.md; \
+		cargo run --quiet --locked -p longshore-cli -- $${page##*:} > $$file.new || { rm -f $$file.new; exit 1; }; \
+		mv $$file.new $$file; echo "$$file is written"; done
 
 .PHONY: fmt
 fmt: ## Format all Rust code

@@ -155,7 +155,8 @@ pub async fn signature(store: &dyn BundleStore, key: &BundleKey, signed_by: Opti
 
 #[cfg(test)]
 mod tests {
-    use longshore_bundle::{Content, DirStore};
+    use longshore_bundle::Content;
+    use longshore_bundle::store::DirStore;
 
     use super::super::finding::State;
     use super::*;
