@@ -32,7 +32,7 @@ impl Browser {
         let port: u16 = driver
             .lines()
             .wait("chromedriver's port", wait::LIMIT, |line| {
-                line.split("on port ").nth(1)?.trim_end_matches('.').parse().ok()
+                line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok()
             })
             .await;
         let http = Http::new(SocketAddr::from(([127, 0, 0, 1], port)));

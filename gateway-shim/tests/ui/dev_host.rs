@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::support::*;
 
-struct All(Arc<Memory>);
+pub struct All(pub Arc<Memory>);
 
 #[async_trait]
 impl Menu for All {

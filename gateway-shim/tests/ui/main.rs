@@ -9,7 +9,9 @@
 )]
 
 mod assets;
+mod chromium;
 mod dev_host;
+mod hints;
 mod strict;
 mod support;
 mod tenants;
