@@ -27,26 +27,33 @@ pub fn text() -> &'static str {
 pub fn document() -> Value {
     let (_, routes) = crate::routes::documented();
     let mut document = serde_json::to_value(&routes).unwrap_or_default();
-    let gateway: Value = serde_json::from_str(GATEWAY).unwrap_or_default();
-    document["info"] = json!({
-        "title": "Longshore",
-        "description": ABOUT,
-        "version": env!("CARGO_PKG_VERSION"),
-        "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+    let above = json!({
+        "info": {
+            "title": "Longshore",
+            "description": ABOUT,
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "http://127.0.0.1:8090", "description": "The admin service" }],
+        "components": { "securitySchemes": {
+            "admin_token": { "type": "http", "scheme": "bearer", "description": "LONGSHORE_ADMIN_TOKEN" },
+            "caller": { "type": "http", "scheme": "bearer", "description": "A token of `longshore token create`, or a JWT" },
+        } },
     });
-    document["servers"] = json!([{ "url": "http://127.0.0.1:8090", "description": "The admin service" }]);
-    document["components"]["securitySchemes"] = json!({
-        "admin_token": { "type": "http", "scheme": "bearer", "description": "LONGSHORE_ADMIN_TOKEN" },
-        "caller": { "type": "http", "scheme": "bearer", "description": "A token of `longshore token create`, or a JWT" },
-    });
-    merge(&mut document["paths"], &gateway["paths"]);
-    merge(&mut document["components"]["schemas"], &gateway["components"]["schemas"]);
+    merge(&mut document, above);
+    merge(&mut document, serde_json::from_str(GATEWAY).unwrap_or_default());
     document
 }
 
-fn merge(into: &mut Value, from: &Value) {
-    if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
-        into.extend(from.iter().map(|(key, value)| (key.clone(), value.clone())));
+/// Objects become one object; of anything else the later one counts.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
     }
 }
 

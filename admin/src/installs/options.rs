@@ -329,7 +329,7 @@ mod tests {
         let ring = KeyRing::generate();
         let mut installed = install(&[]);
         let secrets = BTreeMap::from([("api_key".to_owned(), Plain::new("canary-5"))]);
-        let options = InstallPatch { secrets: Some(secrets.clone()), ..InstallPatch::default() };
+        let options = InstallPatch { secrets: Some(secrets), ..InstallPatch::default() };
         apply(&mut installed, None, &options, Some(&ring)).unwrap();
         let json = serde_json::to_string(&installed).unwrap();
         assert!(!json.contains("canary") && json.contains("api_key"), "{json}");

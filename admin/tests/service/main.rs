@@ -2,7 +2,6 @@
 //! it matters. Workers and gateways are played: what they answer is the protocol's.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "helpers of tests are tests"
