@@ -77,7 +77,7 @@ pub struct GcResponse {
 }
 
 macro_rules! kind_names {
-    ($($variant:ident = $text:literal,)*) => {
+    ($($variant:ident = $text:tt,)*) => {
         /// Every kind of event, for the document.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub enum AuditKindName {

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// How a token names an extension, for the document: registry id or name.
 #[derive(Debug, ToSchema)]
-#[schema(min_length = 1, max_length = 64)]
+#[schema(min_length = 1, max_length = 256, pattern = "^[\\x21-\\x7e]+$")]
 #[expect(dead_code, reason = "only the document has it; requests have the text")]
 struct ExtensionName(String);
 

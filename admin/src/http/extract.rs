@@ -9,6 +9,7 @@ use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::Failure;
 use crate::api::{ApiCode, MAX_JSON_BYTES};
@@ -30,9 +31,35 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         }
         let bytes = body(request, MAX_JSON_BYTES).await?;
         // serde's words repeat a wrong value. They go to the one who sent it and to nobody else: the log has the code alone.
-        serde_json::from_slice(&bytes)
-            .map(Self)
+        let read = serde_json::from_slice(&bytes).or_else(|error| whole_numbers(&bytes).ok_or(error));
+        read.map(Self)
             .map_err(|error| Failure::invalid(format!("the body is not as this route takes it: {error}")))
+    }
+}
+
+/// The body once more with `5.0` read as `5`: to JSON they are the same number, to serde they are not.
+fn whole_numbers<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    let mut changed = false;
+    to_whole(&mut value, &mut changed);
+    if changed { serde_json::from_value(value).ok() } else { None }
+}
+
+/// No deeper than serde_json reads: 128 levels.
+fn to_whole(value: &mut Value, changed: &mut bool) {
+    /// Above it, not every whole number is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|n| n.fract() == 0.0 && (0.0..=EXACT).contains(n));
+            if let Some(whole) = whole.and_then(|n| format!("{n:.0}").parse::<u64>().ok()) {
+                *value = Value::from(whole);
+                *changed = true;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| to_whole(item, changed)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| to_whole(field, changed)),
+        _ => {}
     }
 }
 
@@ -95,6 +122,19 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
                 error.body_text()
             ))),
             Err(error) => Err(Failure::internal(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written_and_nothing_else_becomes_one() {
+        assert_eq!(whole_numbers::<Vec<u64>>(b"[5.0, 1e3, 7]"), Some(vec![5, 1000, 7]));
+        for not in ["[5.5]", "[-1.0]", "[1e300]", "[true]", "[5", "[\"5.0\"]"] {
+            assert_eq!(whole_numbers::<Vec<u64>>(not.as_bytes()), None, "{not}");
         }
     }
 }

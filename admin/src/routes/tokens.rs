@@ -33,6 +33,12 @@ pub async fn create_token(
     Query(NoQuery {}): Query<NoQuery>,
     Json(request): Json<TokenRequest>,
 ) -> Result<(StatusCode, Json<TokenCreated>), Failure> {
+    let named = |name: &String| (1..=256).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+    if !request.extensions.iter().flatten().all(named) {
+        return Err(Failure::invalid(
+            "an extension is named by 1 to 256 visible ASCII characters: its registry id or name",
+        ));
+    }
     let new = NewToken {
         tenant: tenant.clone(),
         access: request.access,
