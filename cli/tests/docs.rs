@@ -10,6 +10,7 @@ use gateway_shim::dispatch::machine::MachineConfig;
 use gateway_shim::gateway::GatewayMetrics;
 use gateway_shim::http::HttpMetrics;
 use gateway_shim::schedules::ScheduleMetrics;
+use gateway_shim::ui::UiMetrics;
 use longshore_bundle::ArchiveLimits;
 use longshore_proto::limits;
 use longshore_service::lifecycle::Tasks;
@@ -55,6 +56,7 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     DispatchMetrics::register(&shim);
     HttpMetrics::register(&shim);
     GatewayMetrics::register(&shim);
+    UiMetrics::register(&shim);
     ScheduleMetrics::register(&shim);
     WorkerMetrics::register(&worker);
     CacheMetrics::register(&worker);

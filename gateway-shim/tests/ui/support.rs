@@ -134,13 +134,9 @@ pub struct Workers(pub Mutex<Vec<(PoolName, Warm)>>);
 impl Warmer for Workers {
     async fn warm(&self, pool: &PoolName, warm: Warm, _: Duration) -> Vec<Warmed> {
         self.0.lock().push((pool.clone(), warm));
-        let ready = Warmed { v: 1, worker: BootId::from_bytes([1; 16]), error: None, took_ms: 7 };
-        let failed = Warmed {
-            worker: BootId::from_bytes([2; 16]),
-            error: Some(longshore_proto::ErrorCode::BundleNotFound.into()),
-            ..ready.clone()
-        };
-        vec![ready, failed]
+        let answer = |byte, error| Warmed { v: 1, worker: BootId::from_bytes([byte; 16]), error, took_ms: 7 };
+        let failed = answer(2, Some(longshore_proto::ErrorCode::BundleNotFound.into()));
+        vec![answer(1, None), failed]
     }
 }
 
