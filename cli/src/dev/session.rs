@@ -331,7 +331,7 @@ impl Session {
         let call = Call::get(base, &self.tenant, &to, path, self.inherited.text("RUNNER_SERVICE_TOKEN"))?;
         let through = GatewayCall::get(base, &to, path);
         self.data.write(&format!("{}.json", to.name), &call.json)?;
-        let step = self.ui.long_step(&to.name, "calling (the first call compiles its component)");
+        let step = self.ui.long_step(&to.name, "calling");
         let http = HttpClient::new();
         let making = async {
             let mut events = Events::from_now(redis_port).await?;

@@ -116,6 +116,20 @@ pub fn gc(args: &GcArgs, output: &Output) -> Result<ExitCode, Failure> {
     })
 }
 
+/// The longest text of an event's details; `--json` has all of it.
+const MAX_DETAILS: usize = 120;
+
+/// An event's details on a line.
+fn what(details: &serde_json::Value) -> String {
+    // The state afterwards says what is meant to be; the one before is in the document.
+    let after = details.get("after").filter(|after| !after.is_null()).unwrap_or(details);
+    let text = if after.is_null() { String::new() } else { after.to_string() };
+    match text.char_indices().nth(MAX_DETAILS) {
+        Some((at, _)) => format!("{} ...", text.get(..at).unwrap_or_default()),
+        None => text,
+    }
+}
+
 /// Runs `longshore audit`.
 ///
 /// # Errors
@@ -138,7 +152,7 @@ pub fn audit(args: &AuditArgs, output: &Output) -> Result<ExitCode, Failure> {
                     event.tenant.clone().unwrap_or_default(),
                     event.extension.clone().unwrap_or_default(),
                     event.actor.clone(),
-                    if event.details.is_null() { String::new() } else { event.details.to_string() },
+                    what(&event.details),
                 ]);
             }
             if table.is_empty() { "no such event".to_owned() } else { table.to_string() }
