@@ -45,7 +45,7 @@ services = base["services"]
 nats_env = services["nats"]["environment"]
 for name in sorted(set(re.findall(r"\$(NATS_\w+)", (ROOT / "deploy/nats.conf").read_text().split("\nhost:")[1]))):
     check(name in nats_env, f"docker-compose.yml: deploy/nats.conf needs {name}, which the nats service does not set")
-for service, user in (("worker", "worker"), ("gateway-shim", "shim")):
+for service, user in (("worker", "worker"), ("gateway-shim", "shim"), ("admin", "control")):
     env = services[service]["environment"]
     check(env["NATS_USER"] == user, f"docker-compose.yml: {service} is not the NATS user {user}")
     check(
@@ -55,6 +55,38 @@ for service, user in (("worker", "worker"), ("gateway-shim", "shim")):
     given = set(env) | set(env_file("deploy/compose.env"))
     check(not any(f"NATS_{u}_PASSWORD" in given for u in ("SHIM", "WORKER", "CALLER", "CONTROL", "ADMIN")),
           f"docker-compose.yml: {service} is told another user's NATS password")
+
+# The admin service: reached from this machine alone, with a token that is in no file here and that no other program is told.
+admin = services["admin"]
+check(
+    all(str(port).startswith("127.0.0.1:") for port in admin["ports"]) and admin["ports"],
+    f"docker-compose.yml: admin is published to others than this machine: {admin['ports']}",
+)
+token_file = admin["environment"]["LONGSHORE_ADMIN_TOKEN_FILE"]
+folder = token_file.rsplit("/", 1)[0]
+volumes = {name: dict(v.split(":")[:2][::-1] for v in service.get("volumes", [])) for name, service in services.items()}
+token_volume = volumes["admin"].get(folder)
+check(token_volume in base["volumes"], f"docker-compose.yml: {token_file} is in no volume of admin")
+check(volumes["secrets-key"].get(folder) == token_volume, f"docker-compose.yml: nobody makes {token_file}")
+check(token_file in services["secrets-key"]["command"][-1], f"docker-compose.yml: secrets-key does not write {token_file}")
+for name, mounted in volumes.items():
+    if name not in ("admin", "secrets-key"):
+        check(token_volume not in mounted.values(), f"docker-compose.yml: {name} can read the admin token")
+for name in ("deploy/compose.env", ".env.runner.example"):
+    check(
+        not any(key.startswith("LONGSHORE_ADMIN_TOKEN") for key in env_file(name, True)),
+        f"{name} is given to every program, and may set no admin token",
+    )
+# Pages need a bundle store and a cache folder; the image must have each program that is started.
+shim_files = env_file("deploy/compose.env")
+check(
+    "RUNNER_BUNDLE_STORE_BASE" in shim_files and shim_files["EXT_CACHE_ROOT"] in volumes["gateway-shim"],
+    "docker-compose.yml: gateway-shim has no store, or no volume for its cache, and could serve no pages",
+)
+image = (ROOT / "deploy/Dockerfile").read_text()
+for name, service in services.items():
+    if service["image"] == "longshore:dev" and name != "secrets-key":
+        check(f"--bin {service['command'][0]} " in image, f"deploy/Dockerfile does not build {service['command'][0]}")
 
 # Images do not move under us.
 for name, service in services.items():
