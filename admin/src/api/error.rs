@@ -49,7 +49,7 @@ codes! {
     InvalidRequest = "invalid_request", 400;
     /// No admin token, or not a valid one.
     Unauthorized = "unauthorized", 401;
-    /// `confirm` is not the tenant's id.
+    /// `confirm` is not the tenant's id, or a cancel names no calls: too much would be done by mistake.
     NotConfirmed = "not_confirmed", 403;
     /// There is no such route.
     NotFound = "not_found", 404;

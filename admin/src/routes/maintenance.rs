@@ -10,8 +10,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::responses::Failures;
 use crate::api::{
-    AuditList, AuditQuery, CallList, CallsCancelled, CallsQuery, CancelRequest, Fleet, GcRequest, GcResponse,
-    NoQuery, PurgeRequest, PurgeResponse,
+    ApiCode, AuditList, AuditQuery, CallList, CallsCancelled, CallsQuery, CancelRequest, Fleet, GcRequest,
+    GcResponse, NoQuery, PurgeRequest, PurgeResponse,
 };
 use crate::app::App;
 use crate::bundles::limit;
@@ -66,9 +66,9 @@ pub async fn cancel_calls(
 ) -> Result<Json<CallsCancelled>, Failure> {
     let CancelRequest { execution, tenant, extension } = request;
     if execution.is_none() && tenant.is_none() && extension.is_none() {
-        return Err(Failure::invalid(
-            "name a call (`execution`), a `tenant` or an `extension`: all calls of all are never meant",
-        ));
+        let message =
+            "name a call (`execution`), a `tenant` or an `extension`: all calls of all are never meant";
+        return Err(Failure::new(ApiCode::NotConfirmed, message));
     }
     let mut cancelled = event(AuditKind::CallsCancelled, &actor);
     if let Some(tenant) = &tenant {

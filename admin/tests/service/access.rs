@@ -97,7 +97,9 @@ async fn what_is_wrong_with_a_request_is_said_and_never_a_fault_of_ours() {
         post(tokens, "application/json", body).await.refused(400, "invalid_request");
     }
     post(tokens, "application/json", &" ".repeat(1024 * 1024 + 1)).await.refused(413, "too_large");
-    post("/v1/calls/cancel", "application/json", "{}").await.refused(400, "invalid_request");
+    for none in ["{}", r#"{"tenant":null}"#] {
+        post("/v1/calls/cancel", "application/json", none).await.refused(403, "not_confirmed");
+    }
     for hash in ["nonsense", "sha256:00", ""] {
         let request = json!({ "content_hash": hash });
         admin.ask("POST", "/v1/tenants/t/installs", Some(request)).await.refused(400, "invalid_request");
