@@ -97,7 +97,7 @@ check-dev:
 ##@ Measuring
 
 .PHONY: bench
-bench: setup bins ## Calls to hello-rust beside the same HTTP and NATS hop with a worker that echoes
+bench: setup bins ## Calls beside their floor, the gateway route, lookups and changes of installs, host calls
 	$(call step,bench)
 	@cargo run --quiet --locked -p longshore-bench -- $(BENCH)
 

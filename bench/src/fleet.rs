@@ -13,23 +13,26 @@ use bytes::Bytes;
 use longshore_bundle::BundleKey;
 use longshore_bundle::archive::{content_hash, pack_files};
 use longshore_proto::execute::ExecuteResponse;
-use longshore_proto::{Body, RunResponse, Token, wire};
-use serde_json::json;
+use longshore_proto::{Body, RunResponse, wire};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cpu;
-use crate::load::{Connection, Target};
+use crate::load::{Connection, Route, Target};
+use crate::nats::Server;
 use crate::options::Setting;
-use crate::process::{Process, nats_server, ours};
+use crate::process::{Process, ours};
 
-/// The same rights and pings as everywhere.
-const NATS_CONF: &str = include_str!("../../deploy/nats.conf");
 /// What is packed of `examples/hello-rust`: what its author would pack.
-const MANIFEST: &[u8] = include_bytes!("../../examples/hello-rust/manifest.json");
+pub const MANIFEST: &[u8] = include_bytes!("../../examples/hello-rust/manifest.json");
 const COMPONENT: &[u8] = include_bytes!("../../examples/hello-rust/dist/main.wasm");
 
-const TENANT: &str = "bench";
-const EXTENSION: &str = "hello-rust";
+/// Whose calls they are.
+pub const TENANT: &str = "bench";
+/// What they call.
+pub const EXTENSION: &str = "hello-rust";
+/// The install that calls by `/v1/execute` name.
+pub const INSTALL: &str = "bench";
 /// Of either worker: the default of `worker`.
 const SLOTS: u32 = 8;
 /// Packed once, so the level does not matter.
@@ -43,12 +46,23 @@ pub enum Kind<'a> {
     Echo(&'a RunResponse),
 }
 
+/// On whose behalf a call by `/v1/execute` is.
+#[derive(Clone, Copy, Debug)]
+pub enum User {
+    /// Somebody, whose name the guest greets.
+    One,
+    /// Nobody, as with a token.
+    None,
+}
+
 /// All processes of one side of the comparison. They end in this order when it is dropped.
 pub struct Fleet {
     shim: Process,
     worker: Process,
     nats: Process,
-    target: Target,
+    address: SocketAddr,
+    key: BundleKey,
+    server: Server,
     _folder: TempDir,
 }
 
@@ -56,31 +70,47 @@ impl Fleet {
     /// Starts one and waits for the answer to its first call, which fetches and compiles whatever there is to be.
     pub async fn start(kind: Kind<'_>) -> anyhow::Result<(Self, ExecuteResponse)> {
         let folder = tempfile::tempdir().context("no temporary folder")?;
-        let (mut nats, server) = start_nats(folder.path()).await?;
+        let (mut nats, server) = Server::start(folder.path()).await?;
         let key = store_bundle(&folder.path().join("store"))?;
         let mut worker = match &kind {
             Kind::Worker(settings) => real_worker(folder.path(), &server, settings)?,
             Kind::Echo(answer) => echo_worker(folder.path(), &server, answer)?,
         };
-        let settings = [("LONGSHORE_HTTP_ADDR", "127.0.0.1:0".to_owned())];
+        // Without a limit: how fast calls are is what is asked.
+        let settings =
+            [("LONGSHORE_HTTP_ADDR", "127.0.0.1:0".to_owned()), ("LONGSHORE_GATEWAY_RATE", "0".to_owned())];
         let mut command = ours_with("gateway-shim", &server, "shim", settings)?;
         let mut shim = Process::start("gateway-shim", folder.path(), &mut command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, shim.port().await?));
-        let target = Target { address, tenant: TENANT, extension: EXTENSION, body: request(&key) };
         // A call waits for the first worker to announce itself, so this is also the wait for readiness.
-        let first = Connection::open(target.clone()).await?.call().await;
+        let first = Connection::open(execute(address, &key, User::One)).await?.call().await;
         for process in [&mut nats, &mut worker, &mut shim] {
             process.check_runs()?;
         }
         let first = first.context("the first call")?;
         let error = first.error.as_deref().unwrap_or("none");
         anyhow::ensure!(first.status == 200, "the first call: status {}, error {error}", first.status);
-        Ok((Self { shim, worker, nats, target, _folder: folder }, first))
+        Ok((Self { shim, worker, nats, address, key, server, _folder: folder }, first))
     }
 
-    /// Whom to load.
-    pub fn target(&self) -> Target {
-        self.target.clone()
+    /// Calls by `/v1/execute`.
+    pub fn execute(&self, user: User) -> Target {
+        execute(self.address, &self.key, user)
+    }
+
+    /// Where its shim listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What is called.
+    pub fn key(&self) -> &BundleKey {
+        &self.key
+    }
+
+    /// Its NATS.
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     /// CPU time so far, by process.
@@ -109,36 +139,6 @@ pub fn answer_in(envelope: &ExecuteResponse) -> anyhow::Result<RunResponse> {
     })
 }
 
-struct Server {
-    url: String,
-    passwords: BTreeMap<&'static str, String>,
-}
-
-async fn start_nats(folder: &Path) -> anyhow::Result<(Process, Server)> {
-    let config = folder.join("nats.conf");
-    std::fs::write(&config, NATS_CONF)?;
-    // A letter first: the server reads a password as it reads its configuration, where `123` is a number.
-    let password = |user| (user, format!("p{}", Token::random()));
-    let passwords: BTreeMap<_, _> = ["shim", "worker", "caller", "admin"].map(password).into();
-    let mut command = Command::new(nats_server()?);
-    command.env_clear().arg("-c").arg(&config).args(["-a", "127.0.0.1", "-p", "-1"]);
-    command.arg("--ports_file_dir").arg(folder);
-    command.env("NATS_STORE_DIR", format!("\"{}\"", folder.join("jetstream").display()));
-    for (user, password) in &passwords {
-        command.env(format!("NATS_{}_PASSWORD", user.to_uppercase()), password);
-    }
-    let mut process = Process::start("nats-server", folder, &mut command)?;
-    let ports = folder.join(format!("nats-server_{}.ports", process.id()));
-    // Written when it listens.
-    let url = process.until("the port", || client_url(&std::fs::read(&ports).ok()?)).await?;
-    Ok((process, Server { url, passwords }))
-}
-
-fn client_url(ports: &[u8]) -> Option<String> {
-    let ports: serde_json::Value = serde_json::from_slice(ports).ok()?;
-    Some(ports.pointer("/nats/0")?.as_str()?.to_owned())
-}
-
 /// A folder as bundle store, with the example in it.
 fn store_bundle(store: &Path) -> anyhow::Result<BundleKey> {
     let archive = pack_files([("manifest.json", MANIFEST), ("dist/main.wasm", COMPONENT)], PACK_LEVEL)?;
@@ -150,14 +150,29 @@ fn store_bundle(store: &Path) -> anyhow::Result<BundleKey> {
     Ok(key)
 }
 
+fn execute(address: SocketAddr, key: &BundleKey, user: User) -> Target {
+    let body = request(key, user);
+    Target { address, route: Route::Execute { tenant: TENANT, extension: EXTENSION, body } }
+}
+
 /// The request of every call.
-fn request(key: &BundleKey) -> Bytes {
+fn request(key: &BundleKey, user: User) -> Bytes {
+    let user = match user {
+        User::None => Value::Null,
+        User::One => json!({
+            "user_id": "1",
+            "user_email": "bench@example.com",
+            "user_name": "Bench",
+            "user_type": "internal",
+            "client_name": "Longshore",
+        }),
+    };
     let request = json!({
         "context": {
             "request_id": "bench",
             "tenant_id": TENANT,
             "extension_id": EXTENSION,
-            "install_id": "bench",
+            "install_id": INSTALL,
             "version_id": "bench",
             "content_hash": key.hash,
             "config": {},
@@ -165,13 +180,7 @@ fn request(key: &BundleKey) -> Bytes {
         "http": { "method": "GET", "path": "/hello", "query": {}, "headers": { "accept": "application/json" } },
         "limits": { "timeout_ms": 30_000, "memory_mb": 64 },
         "providers": ["cap:context.read", "cap:log.emit", "cap:user.read"],
-        "user": {
-            "user_id": "1",
-            "user_email": "bench@example.com",
-            "user_name": "Bench",
-            "user_type": "internal",
-            "client_name": "Longshore",
-        },
+        "user": user,
     });
     Bytes::from(request.to_string())
 }
@@ -187,7 +196,7 @@ fn ours_with(
         .env_clear()
         .env("NATS_URL", &server.url)
         .env("NATS_USER", user)
-        .env("NATS_PASSWORD", server.passwords.get(user).map_or("", String::as_str))
+        .env("NATS_PASSWORD", server.password(user))
         .env("LONGSHORE_LOG_FORMAT", "json")
         .envs(settings);
     Ok(command)
@@ -213,7 +222,7 @@ fn echo_worker(folder: &Path, server: &Server, answer: &RunResponse) -> anyhow::
     let mut command = Command::new(itself);
     command
         .env_clear()
-        .env("NATS_PASSWORD", server.passwords.get("worker").map_or("", String::as_str))
+        .env("NATS_PASSWORD", server.password("worker"))
         .arg("echo-worker")
         .args(["--nats-url", &server.url, "--slots", &SLOTS.to_string()])
         .arg("--answer")
@@ -231,10 +240,12 @@ mod tests {
     fn the_request_is_one_that_the_shim_takes() {
         let store = tempfile::tempdir().unwrap();
         let key = store_bundle(store.path()).unwrap();
-        let request: ExecuteRequest = serde_json::from_slice(&request(&key)).unwrap();
-        let (run, _) =
-            request.into_run(RoutingHeaders { tenant: Some(TENANT), extension: Some(EXTENSION) }).unwrap();
-        assert_eq!(run.context.content_hash, key.hash);
+        for (user, has_one) in [(User::One, true), (User::None, false)] {
+            let request: ExecuteRequest = serde_json::from_slice(&request(&key, user)).unwrap();
+            let routing = RoutingHeaders { tenant: Some(TENANT), extension: Some(EXTENSION) };
+            let (run, _) = request.into_run(routing).unwrap();
+            assert_eq!((run.context.content_hash, run.user.is_some()), (key.hash, has_one));
+        }
         assert!(store.path().join(key.object_key().as_str()).is_file());
     }
 
@@ -255,12 +266,5 @@ mod tests {
         let answer = answer_in(&envelope).unwrap();
         assert_eq!(answer.headers, [header("content-type", "text/plain")]);
         assert_eq!(answer.body, Body::Inline(Bytes::from_static(b"hello")));
-    }
-
-    #[test]
-    fn the_servers_address_is_read_from_its_ports_file_once_it_is_whole() {
-        assert_eq!(client_url(br#"{"nats":["nats://127.0.0.1:4711"]}"#).unwrap(), "nats://127.0.0.1:4711");
-        assert_eq!(client_url(br#"{"nats":["nats://127"#), None);
-        assert_eq!(client_url(br#"{"nats":[]}"#), None);
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use longshore_proto::execute::ExecuteResponse;
 use serde::Deserialize;
@@ -25,12 +25,59 @@ const HANGS: Duration = Duration::from_secs(60);
 pub struct Target {
     /// The shim.
     pub address: SocketAddr,
-    /// `x-alga-tenant`.
-    pub tenant: &'static str,
-    /// `x-alga-extension`.
-    pub extension: &'static str,
-    /// The request to `/v1/execute`.
-    pub body: Bytes,
+    /// How it is asked.
+    pub route: Route,
+}
+
+/// The ways to call an extension.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// As a gateway before the shim calls: the caller names bundle and rights.
+    Execute {
+        /// `x-alga-tenant`.
+        tenant: &'static str,
+        /// `x-alga-extension`.
+        extension: &'static str,
+        /// The request to `/v1/execute`.
+        body: Bytes,
+    },
+    /// As a browser or an API client calls.
+    Extension {
+        /// The path, from `/api/ext` on.
+        path: String,
+        /// `Bearer` and a token.
+        authorization: HeaderValue,
+    },
+}
+
+impl Route {
+    fn request(&self) -> anyhow::Result<Request<Full<Bytes>>> {
+        let request = match self {
+            Self::Execute { tenant, extension, body } => Request::post("/v1/execute")
+                .header(HOST, "longshore-bench")
+                .header(CONTENT_TYPE, "application/json")
+                .header("x-alga-tenant", *tenant)
+                .header("x-alga-extension", *extension)
+                .body(Full::new(body.clone())),
+            Self::Extension { path, authorization } => Request::get(path)
+                .header(HOST, "longshore-bench")
+                .header(ACCEPT, "application/json")
+                .header(AUTHORIZATION, authorization)
+                .body(Full::default()),
+        };
+        Ok(request?)
+    }
+
+    /// What an answer of status 200 says of the call.
+    fn check(&self, answer: &[u8]) -> anyhow::Result<()> {
+        match self {
+            Self::Execute { .. } => check(answer),
+            Self::Extension { .. } => {
+                anyhow::ensure!(!answer.is_empty(), "an answer without a body");
+                Ok(())
+            }
+        }
+    }
 }
 
 /// How much load.
@@ -112,13 +159,8 @@ impl Connection {
     }
 
     /// One call; the reply's bytes if the transport status is 200.
-    async fn exchange(&mut self) -> anyhow::Result<Bytes> {
-        let request = Request::post("/v1/execute")
-            .header(HOST, "longshore-bench")
-            .header(CONTENT_TYPE, "application/json")
-            .header("x-alga-tenant", self.target.tenant)
-            .header("x-alga-extension", self.target.extension)
-            .body(Full::new(self.target.body.clone()))?;
+    pub async fn exchange(&mut self) -> anyhow::Result<Bytes> {
+        let request = self.target.route.request()?;
         let exchange = async {
             let response = self.sender.send_request(request).await?;
             let status = response.status();
@@ -138,7 +180,7 @@ impl Connection {
         let began = Instant::now();
         let bytes = self.exchange().await?;
         let took = began.elapsed();
-        check(&bytes)?;
+        self.target.route.check(&bytes)?;
         Ok(u32::try_from(took.as_micros()).unwrap_or(u32::MAX))
     }
 
@@ -190,6 +232,10 @@ mod tests {
 
     use super::*;
 
+    fn route() -> Route {
+        Route::Execute { tenant: "t", extension: "e", body: Bytes::new() }
+    }
+
     /// A server that answers everything with `envelope`, on as many connections as come.
     async fn server(envelope: &'static str) -> Target {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -206,7 +252,7 @@ mod tests {
                 });
             }
         });
-        Target { address, tenant: "t", extension: "e", body: Bytes::new() }
+        Target { address, route: route() }
     }
 
     const SHORT: Plan =
@@ -241,7 +287,20 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let target = Target { address, tenant: "t", extension: "e", body: Bytes::new() };
+        let target = Target { address, route: route() };
         assert!(run(target, SHORT).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_the_gateway_route_is_no_envelope_and_its_token_is_not_printed() {
+        let mut authorization = HeaderValue::from_static("Bearer canary");
+        authorization.set_sensitive(true);
+        let route = Route::Extension { path: "/api/ext/e/hello".to_owned(), authorization };
+        let target = Target { route, ..server("hello").await };
+        assert!(!format!("{target:?}").contains("canary"));
+        let load = run(target.clone(), SHORT).await.unwrap();
+        assert_eq!(load.first_failure, None);
+        let empty = Target { route: target.route, ..server("").await };
+        assert!(run(empty, SHORT).await.unwrap().failures > 0);
     }
 }

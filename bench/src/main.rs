@@ -3,15 +3,20 @@
 //! Two fleets run side by side, each with a nats-server, a shim and one worker of its own. In one the worker is the
 //! real `worker` with `examples/hello-rust`; in the other it is the [`echo`] worker, which speaks the same protocol on
 //! NATS and answers the same bytes without running anything: the floor. What is between the two is the price of
-//! admission, sandbox and guest. What one host call adds to its function is measured in this process ([`host_calls`]).
+//! admission, sandbox and guest. [`gateway`] compares the route for browsers with `/v1/execute`. What a lookup among many
+//! installs costs and how fast a change of one is heard of ([`installs`]), and what one host call adds to its function
+//! ([`host_calls`]), is measured in this process.
 //! docs/benchmarks.md says how to read the tables.
 
 mod cpu;
 mod echo;
 mod fleet;
+mod gateway;
 mod host_calls;
+mod installs;
 mod load;
 mod measure;
+mod nats;
 mod options;
 mod process;
 mod report;
@@ -35,23 +40,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread is enough for either command: load has its own, host calls have a runtime like that of a worker's guests,
-/// and the echo worker is the floor because it never leaves the thread that reads from NATS.
+/// One thread is enough for either command: load has its own, host calls and registries have a runtime like that of a worker's
+/// guests, and the echo worker is the floor because it never leaves the thread that reads from NATS.
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     if let Some(Command::EchoWorker(args)) = cli.command {
         return runtime.block_on(echo::run(args)).map(|()| ExitCode::SUCCESS);
     }
-    let mut guests = tokio::runtime::Builder::new_multi_thread();
-    let guests = guests.worker_threads(2).thread_name("guests").enable_all().build().context("no runtime")?;
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    let threads =
+        threads.worker_threads(2).thread_name("measured").enable_all().build().context("no runtime")?;
     let code = runtime.block_on(async {
         tokio::select! {
-            measured = measure::run(&cli.options, guests.handle()) => measured,
+            measured = measure::run(&cli.options, threads.handle()) => measured,
             // Dropping the other branch ends the processes that it has started.
             stopped = stop_signal() => stopped.and_then(|()| anyhow::bail!("stopped by a signal")),
         }
     });
-    guests.shutdown_background();
+    threads.shutdown_background();
     code
 }
 

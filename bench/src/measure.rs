@@ -1,4 +1,4 @@
-//! The order of things: start both, warm both up, let them take turns, report; then the host calls.
+//! The order of things: start both sides, warm both up, let them take turns, report; then the other parts, one after the other.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 
-use crate::fleet::{Fleet, Kind, answer_in};
-use crate::host_calls;
-use crate::load::{self, Plan};
+use crate::fleet::{Fleet, Kind, User, answer_in};
+use crate::load::{self, Plan, Target};
 use crate::options::{Options, Part};
 use crate::report::{self, Level, Report};
 use crate::stats::Round;
+use crate::{gateway, host_calls, installs};
 
 /// Before the first round at a number of connections, for each fleet. Not counted: buffers grow, the engine's pool is
 /// touched for the first time.
@@ -20,20 +20,28 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// At the beginning of each round. Not counted.
 const DISCARD: Duration = Duration::from_millis(300);
 
-/// Measures, prints the tables, writes the file. A failed call makes the exit code 1. Guests of this process run on
-/// `guests`.
-pub async fn run(options: &Options, guests: &Handle) -> anyhow::Result<ExitCode> {
+/// Measures, prints the tables, writes the file. A failed call makes the exit code 1. Guests and the registries of this
+/// process run on `threads`.
+pub async fn run(options: &Options, threads: &Handle) -> anyhow::Result<ExitCode> {
     let mut report = Report::new(options);
+    println!("\n{}", report::machine(&report));
     if options.measures(Part::Calls) {
         calls(options, &mut report).await?;
         print!("{}", report::table(&report));
     }
-    // The fleets are gone: nothing of theirs runs beside this.
+    // From here on the fleets of the part before are gone: nothing of theirs runs beside the next.
+    if options.measures(Part::Gateway) {
+        report.gateway =
+            gateway::measure(options, &mut report.first_failure).await.context("the gateway route")?;
+        print!("{}", gateway::table(&report));
+    }
+    if options.measures(Part::Installs) {
+        let measured = installs::measure(options, threads).await.context("installs")?;
+        print!("{}", installs::table(&measured));
+        report.installs = Some(measured);
+    }
     if options.measures(Part::HostCalls) {
-        let measured = host_calls::measure(options, guests).await.context("host calls")?;
-        if !options.measures(Part::Calls) {
-            println!("\n{}", report::machine(&report));
-        }
+        let measured = host_calls::measure(options, threads).await.context("host calls")?;
         print!("{}", host_calls::table(&measured));
         report.host_calls = Some(measured);
     }
@@ -52,47 +60,62 @@ async fn calls(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("starting a worker with hello-rust, then an echo worker that answers the same");
     let (worker, first) = Fleet::start(Kind::Worker(&options.set)).await.context("the worker's fleet")?;
     let (echo, _) = Fleet::start(Kind::Echo(&answer_in(&first)?)).await.context("the floor's fleet")?;
+    let sides = [Side::new(&echo, echo.execute(User::One)), Side::new(&worker, worker.execute(User::One))];
     for connections in &options.connections {
-        let level = measure(&worker, &echo, connections.get(), options, &mut report.first_failure).await?;
-        report.levels.push(level);
+        let connections = connections.get();
+        let [echo, worker] = compare(&sides, connections, options, &mut report.first_failure).await?;
+        report.levels.push(Level { connections, echo, worker });
     }
     Ok(())
 }
 
-async fn measure(
-    worker: &Fleet,
-    echo: &Fleet,
+/// One of two that take turns.
+pub struct Side<'a> {
+    fleet: &'a Fleet,
+    target: Target,
+}
+
+impl<'a> Side<'a> {
+    /// Calls to `target`, which is of `fleet`.
+    pub fn new(fleet: &'a Fleet, target: Target) -> Self {
+        Self { fleet, target }
+    }
+}
+
+/// All rounds of both at one number of connections.
+pub async fn compare(
+    [first, second]: &[Side<'_>; 2],
     connections: usize,
     options: &Options,
     first_failure: &mut Option<String>,
-) -> anyhow::Result<Level> {
+) -> anyhow::Result<[Vec<Round>; 2]> {
     let plan = Plan { connections, discard: DISCARD, measure: options.seconds };
     let warm_up = Plan { measure: WARM_UP.min(options.seconds), ..plan };
-    for fleet in [echo, worker] {
-        let load = load::run(fleet.target(), warm_up).await?;
+    for side in [first, second] {
+        let load = load::run(side.target.clone(), warm_up).await?;
         if let Some(failure) = load.first_failure {
             anyhow::bail!("{} calls failed while warming up; the first: {failure}", load.failures);
         }
     }
-    let mut level = Level { connections, echo: Vec::new(), worker: Vec::new() };
+    let [mut of_first, mut of_second] = [Vec::new(), Vec::new()];
     for number in 0..options.rounds.get() {
         eprintln!("{connections} connection(s): round {} of {}", number + 1, options.rounds);
         // Whoever is second finds the machine warmer or hotter: that is not always the same.
         if number % 2 == 0 {
-            level.echo.push(round(echo, plan, first_failure).await?);
-            level.worker.push(round(worker, plan, first_failure).await?);
+            of_first.push(round(first, plan, first_failure).await?);
+            of_second.push(round(second, plan, first_failure).await?);
         } else {
-            level.worker.push(round(worker, plan, first_failure).await?);
-            level.echo.push(round(echo, plan, first_failure).await?);
+            of_second.push(round(second, plan, first_failure).await?);
+            of_first.push(round(first, plan, first_failure).await?);
         }
     }
-    Ok(level)
+    Ok([of_first, of_second])
 }
 
-async fn round(fleet: &Fleet, plan: Plan, first_failure: &mut Option<String>) -> anyhow::Result<Round> {
-    let before = fleet.cpu();
-    let mut load = load::run(fleet.target(), plan).await?;
-    let after = fleet.cpu();
+async fn round(side: &Side<'_>, plan: Plan, first_failure: &mut Option<String>) -> anyhow::Result<Round> {
+    let before = side.fleet.cpu();
+    let mut load = load::run(side.target.clone(), plan).await?;
+    let after = side.fleet.cpu();
     if let Some(failure) = load.first_failure.take() {
         first_failure.get_or_insert(failure);
     }

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::echo::EchoArgs;
 
-/// Measures warm calls to `hello-rust` beside the same HTTP and NATS hop with a worker that echoes, and host calls beside
-/// the bare functions.
+/// Measures warm calls to `hello-rust` beside the same HTTP and NATS hop with a worker that echoes, the gateway route beside
+/// `/v1/execute`, lookups and changes of installs, and host calls beside the bare functions.
 #[derive(Debug, Parser)]
 #[command(name = "longshore-bench", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -53,7 +53,13 @@ pub struct Options {
     /// Measurements of each side of a host function.
     #[arg(long, value_name = "N", default_value = "21")]
     pub host_call_rounds: NonZeroUsize,
-    /// Only one of the two parts.
+    /// Lookups in each measurement of the registry of installs.
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub lookups: u32,
+    /// Changes of installs that are timed.
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub changes: u32,
+    /// Only one of the parts.
     #[arg(long)]
     pub only: Option<Part>,
 }
@@ -63,6 +69,10 @@ pub struct Options {
 pub enum Part {
     /// Calls through shim, NATS and worker.
     Calls,
+    /// Calls by the gateway route beside `/v1/execute`.
+    Gateway,
+    /// Lookups and changes of installs.
+    Installs,
     /// Host calls in this process.
     HostCalls,
 }
@@ -129,14 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn both_parts_are_measured_unless_one_is_named() {
-        let both = |args: &[&str]| {
+    fn all_parts_are_measured_unless_one_is_named() {
+        let parts = |args: &[&str]| {
             let options = parse(args).unwrap().options;
-            [Part::Calls, Part::HostCalls].map(|part| options.measures(part))
+            [Part::Calls, Part::Gateway, Part::Installs, Part::HostCalls].map(|part| options.measures(part))
         };
-        assert_eq!(both(&[]), [true, true]);
-        assert_eq!(both(&["--only", "calls"]), [true, false]);
-        assert_eq!(both(&["--only", "host-calls"]), [false, true]);
+        assert_eq!(parts(&[]), [true; 4]);
+        assert_eq!(parts(&["--only", "calls"]), [true, false, false, false]);
+        assert_eq!(parts(&["--only", "gateway"]), [false, true, false, false]);
+        assert_eq!(parts(&["--only", "installs"]), [false, false, true, false]);
+        assert_eq!(parts(&["--only", "host-calls"]), [false, false, false, true]);
     }
 
     #[test]
@@ -148,6 +160,8 @@ mod tests {
             ["--connections", "1,0"],
             ["--host-calls", "0"],
             ["--host-call-rounds", "0"],
+            ["--lookups", "0"],
+            ["--changes", "0"],
             ["--only", "nothing"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");

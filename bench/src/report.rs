@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::gateway;
 use crate::host_calls::HostCalls;
+use crate::installs::Measured as Installs;
 use crate::options::Options;
 use crate::stats::{Round, Spread, ratio};
 
@@ -31,7 +33,11 @@ pub struct Report {
     pub levels: Vec<Level>,
     /// In words.
     pub first_failure: Option<String>,
-    /// The other part, if it was measured.
+    /// The gateway route, by number of connections.
+    pub gateway: Vec<gateway::Level>,
+    /// Lookups and changes of installs, if they were measured.
+    pub installs: Option<Installs>,
+    /// Host calls, if they were measured.
     pub host_calls: Option<HostCalls>,
 }
 
@@ -58,13 +64,17 @@ impl Report {
             expected_ratio: EXPECTED_RATIO,
             levels: Vec::new(),
             first_failure: None,
+            gateway: Vec::new(),
+            installs: None,
             host_calls: None,
         }
     }
 
     /// Calls that failed in all.
     pub fn failures(&self) -> u64 {
-        self.levels.iter().flat_map(|level| level.echo.iter().chain(&level.worker)).map(|r| r.failures).sum()
+        let of_calls = self.levels.iter().flat_map(|level| level.echo.iter().chain(&level.worker));
+        let of_gateway = self.gateway.iter().flat_map(|level| level.execute.iter().chain(&level.route));
+        of_calls.chain(of_gateway).map(|round| round.failures).sum()
     }
 }
 
@@ -95,19 +105,39 @@ pub fn machine(report: &Report) -> String {
     format!("Profile {}; {} cores.", report.profile, report.cores)
 }
 
+/// Two sides at one number of connections: their names and rounds, and the second is compared with the first.
+pub struct Compared<'a> {
+    /// Connections.
+    pub connections: usize,
+    /// Both sides.
+    pub sides: [(&'static str, &'a [Round]); 2],
+}
+
 /// What is printed of calls.
 pub fn table(report: &Report) -> String {
     let settings = match report.worker_settings.join(", ") {
         names if names.is_empty() => "default".to_owned(),
         names => names,
     };
+    let mut text = format!("\nhello-rust beside an echo worker. Worker settings: {settings}.\n");
+    let levels: Vec<_> = report
+        .levels
+        .iter()
+        .map(|level| {
+            let sides = [("echo (floor)", level.echo.as_slice()), ("hello-rust", level.worker.as_slice())];
+            Compared { connections: level.connections, sides }
+        })
+        .collect();
+    text.push_str(&comparison(report, "worker", &levels));
+    text.push_str(&verdict(report));
+    text
+}
+
+/// The table of latencies with ratios, and that of CPU time.
+pub fn comparison(report: &Report, title: &str, levels: &[Compared<'_>]) -> String {
     let mut text = format!(
-        "\nhello-rust beside an echo worker. {} Worker settings: {}.\n\
-         {} rounds of {} s each, in turn: the median round (lowest - highest).\n\n",
-        machine(report),
-        settings,
-        report.rounds,
-        report.seconds,
+        "{} rounds of {} s each, in turn: the median round (lowest - highest).\n\n",
+        report.rounds, report.seconds
     );
     let mut row = |first: &str, name: &str, cells: &[String], failures: &str| {
         let _ = write!(text, "{first:>11}  {name:<12}");
@@ -117,30 +147,30 @@ pub fn table(report: &Report) -> String {
         let _ = writeln!(text, "{failures:>8}");
     };
     let titles = COLUMNS.map(|(title, _)| title.to_owned());
-    row("connections", "worker", &titles, "failed");
-    for level in &report.levels {
-        for (name, rounds) in [("echo (floor)", &level.echo), ("hello-rust", &level.worker)] {
+    row("connections", title, &titles, "failed");
+    for Compared { connections, sides } in levels {
+        for (name, rounds) in sides {
             let cells = COLUMNS.map(|(_, what)| cell(Spread::of(rounds.iter().map(what)), 0));
             let failures: u64 = rounds.iter().map(|round| round.failures).sum();
-            row(&level.connections.to_string(), name, &cells, &failures.to_string());
+            row(&connections.to_string(), name, &cells, &failures.to_string());
         }
-        let cells = COLUMNS.map(|(_, what)| cell(ratio(&level.worker, &level.echo, what), 2));
+        let [(_, first), (_, second)] = sides;
+        let cells = COLUMNS.map(|(_, what)| cell(ratio(second, first, what), 2));
         row("", "ratio", &cells, "");
     }
-    text.push_str(&cpu_table(report));
-    text.push_str(&verdict(report));
+    text.push_str(&cpu_table(levels));
     text
 }
 
 /// CPU by call, in microseconds; empty where the system does not tell.
-fn cpu_table(report: &Report) -> String {
+fn cpu_table(levels: &[Compared<'_>]) -> String {
     let mut text = String::new();
-    for level in &report.levels {
-        for (name, rounds) in [("echo (floor)", &level.echo), ("hello-rust", &level.worker)] {
+    for Compared { connections, sides } in levels {
+        for (name, rounds) in sides {
             let Some(first) = rounds.first().filter(|round| !round.cpu_us_per_call.is_empty()) else {
                 continue;
             };
-            let _ = write!(text, "{:>11}  {name:<12}", level.connections);
+            let _ = write!(text, "{connections:>11}  {name:<12}");
             for process in first.cpu_us_per_call.keys() {
                 let of = |round: &Round| round.cpu_us_per_call.get(process).copied().unwrap_or(0.0);
                 let _ = write!(text, "  {process} {}", cell(Spread::of(rounds.iter().map(of)), 0));
@@ -158,7 +188,8 @@ fn verdict(report: &Report) -> String {
     format!("\np50 at 1 connection: {p50:.2} times the floor; {words} (at most {}).\n", report.expected_ratio)
 }
 
-fn cell(spread: Spread, decimals: usize) -> String {
+/// A spread as it is printed.
+pub fn cell(spread: Spread, decimals: usize) -> String {
     let Spread { median, min, max } = spread;
     format!("{median:.decimals$} ({min:.decimals$} - {max:.decimals$})")
 }
@@ -188,6 +219,8 @@ mod tests {
                 worker: vec![round(worker_p50, 1), round(worker_p50 * 1.1, 2)],
             }],
             first_failure: None,
+            gateway: Vec::new(),
+            installs: None,
             host_calls: None,
         }
     }
@@ -195,11 +228,10 @@ mod tests {
     #[test]
     fn the_table_shows_both_sides_their_ratio_and_failures() {
         let text = table(&report(150.0));
-        for part in
-            ["100", "1.50 (1.50 - 1.50)", "as expected", "worker 79 (75 - 82)", "Profile dev; 2 cores"]
-        {
+        for part in ["100", "1.50 (1.50 - 1.50)", "as expected", "worker 79 (75 - 82)"] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        assert_eq!(machine(&report(150.0)), "Profile dev; 2 cores.");
         assert_eq!(report(150.0).failures(), 3);
     }
 

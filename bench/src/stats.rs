@@ -46,7 +46,7 @@ impl Round {
 }
 
 /// The nearest rank: a latency that was measured, never one between two. 0 of none.
-fn percentile(sorted: &[u32], percent: usize) -> u32 {
+pub fn percentile(sorted: &[u32], percent: usize) -> u32 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(0)
 }

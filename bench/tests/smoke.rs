@@ -56,3 +56,45 @@ fn a_missing_server_is_an_error_that_names_it() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("/no/such/nats-server"), "{text}");
 }
+
+#[test]
+fn the_gateway_route_is_measured_beside_execute_without_a_failed_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_longshore-bench"))
+        .args(["--only", "gateway", "--seconds", "0.3", "--rounds", "1", "--connections", "1,8", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("/api/ext") && text.contains("ratio"), "{text}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let levels = report["gateway"].as_array().unwrap();
+    assert_eq!(levels.len(), 2, "{report}");
+    for level in levels {
+        for side in ["execute", "route"] {
+            assert!(level[side][0]["calls"].as_u64().unwrap() > 0, "{level}");
+        }
+    }
+}
+
+#[test]
+fn installs_are_looked_up_and_every_change_is_heard_of_by_all_four() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_longshore-bench"))
+        .args(["--only", "installs", "--lookups", "500", "--changes", "8", "--rounds", "1", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("under 50 us: ") && text.contains("under 1000 ms: "), "{text}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let report = &report["installs"];
+    assert_eq!(report["looked_up"].as_array().unwrap().len(), 5, "{report}");
+    for listener in ["shim 1", "shim 2", "worker 1", "worker 2"] {
+        assert!(report["changes"]["by"][listener]["max_ms"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
