@@ -1,59 +1,39 @@
 //! An S3 endpoint over a folder.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use longshore_bundle::BundleKey;
 use longshore_bundle::archive::{content_hash, pack_dir, pack_files};
+use longshore_dev_store::{BUCKET, S3Endpoint};
+pub use longshore_dev_store::{ACCESS_KEY, SECRET_KEY};
 use longshore_proto::ContentHash;
-use s3s::auth::SimpleAuth;
-use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s_fs::FileSystem;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpListener;
 
 use crate::paths;
 
-/// The user of the endpoint.
-pub const ACCESS_KEY: &str = "test-access";
-/// Its key.
-pub const SECRET_KEY: &str = "test-secret";
-const BUCKET: &str = "extensions";
-
 /// A running endpoint.
 pub struct Store {
+    /// Before the folder: it ends first.
+    endpoint: S3Endpoint,
     folder: TempDir,
-    address: SocketAddr,
-    task: JoinHandle<()>,
 }
 
 impl Store {
     /// Starts one on a free port, with an empty bucket.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
-        let mut builder = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(accept(listener, builder.build()));
-        Self { folder, address, task }
+        let endpoint = S3Endpoint::start(listener, folder.path()).unwrap();
+        Self { endpoint, folder }
     }
 
     /// What `BUNDLE_STORE_BASE` must be.
     pub fn base(&self) -> String {
-        format!("http://{}/{BUCKET}", self.address)
+        self.endpoint.base()
     }
 
-    /// Puts an object at the key of a bundle. Straight into the endpoint's folder, for it keeps attributes in a file named by the base64 of the key,
-    /// which is too long a name for the key of a bundle; reading needs no such file.
+    /// Puts an object at the key of a bundle. Straight into the endpoint's folder, so that a test may put there what no client would.
     pub fn put(&self, tenant: &str, extension: &str, hash: ContentHash, bytes: &[u8]) {
         let path = self.path(tenant, extension, hash);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -71,33 +51,8 @@ impl Store {
 
     fn path(&self, tenant: &str, extension: &str, hash: ContentHash) -> PathBuf {
         let key = BundleKey { tenant: tenant.parse().unwrap(), extension: extension.parse().unwrap(), hash };
-        self.folder.path().join(BUCKET).join(key.object_key().as_str())
+        self.folder.path().join("buckets").join(BUCKET).join(key.object_key().as_str())
     }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, service: S3Service) {
-    // Dropped with this task, and the connections with it.
-    let mut connections = JoinSet::new();
-    loop {
-        if let Ok((socket, _)) = listener.accept().await {
-            connections.spawn(serve(socket, service.clone()));
-        }
-    }
-}
-
-async fn serve(socket: TcpStream, service: S3Service) {
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let answered = Service::call(&service, request);
-        async { Ok::<_, Infallible>(answered.await.unwrap()) }
-    });
-    // A client that goes away is no news.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), answer).await;
 }
 
 /// The manifest of a bundle of one guest.
@@ -118,6 +73,52 @@ pub fn bundle(guest: &str) -> Vec<u8> {
     let files = [("manifest.json", manifest(guest).into_bytes()), ("dist/main.wasm", paths::guest(guest))];
     pack_files(files, 3).unwrap()
 }
+
+/// A bundle of one guest as an extension `com.longshore.test.<name>` with these capabilities and endpoints (`POST /items/:id`, with ` idempotent`
+/// behind it where that is declared).
+pub fn extension(
+    name: &str,
+    guest: &str,
+    version: &str,
+    capabilities: &[&str],
+    endpoints: &[&str],
+) -> Vec<u8> {
+    let endpoints: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| {
+            let mut words = endpoint.split(' ');
+            let (method, path) = (words.next().unwrap(), words.next().unwrap());
+            let idempotent = words.next() == Some("idempotent");
+            serde_json::json!({ "method": method, "path": path, "handler": "dist/main", "idempotent": idempotent })
+        })
+        .collect();
+    let manifest = serde_json::json!({
+        "name": format!("com.longshore.test.{name}"),
+        "publisher": "Longshore",
+        "version": version,
+        "runtime": "wasm-js@1",
+        "capabilities": capabilities,
+        "api": { "endpoints": endpoints },
+    });
+    let files =
+        [("manifest.json", manifest.to_string().into_bytes()), ("dist/main.wasm", paths::guest(guest))];
+    pack_files(files, 3).unwrap()
+}
+
+/// Every capability: what the guests `driver` and `hostcalls` import.
+pub const EVERYTHING: [&str; 11] = [
+    "cap:context.read",
+    "cap:secrets.get",
+    "cap:http.fetch",
+    "cap:storage.kv",
+    "cap:log.emit",
+    "cap:ui.proxy",
+    "cap:user.read",
+    "cap:scheduler.manage",
+    "cap:invoice.manual.create",
+    "cap:client.read",
+    "cap:service.read",
+];
 
 /// A bundle of an example: what its author would pack. Not every example has a user interface.
 pub fn example(name: &str) -> Vec<u8> {
