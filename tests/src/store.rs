@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use longshore_bundle::BundleKey;
 use longshore_bundle::archive::{content_hash, pack_dir, pack_files};
-use longshore_dev_store::{BUCKET, S3Endpoint};
 pub use longshore_dev_store::{ACCESS_KEY, SECRET_KEY};
+use longshore_dev_store::{BUCKET, S3Endpoint};
 use longshore_proto::ContentHash;
 use tempfile::TempDir;
 use tokio::net::TcpListener;

@@ -20,7 +20,7 @@ mod ports;
 mod programs;
 mod redis;
 mod report;
-pub mod s3;
+pub use longshore_dev_store as s3;
 mod session;
 mod sources;
 mod tail;
