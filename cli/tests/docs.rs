@@ -123,6 +123,9 @@ fn every_variable_that_is_named_can_be_set() {
         "Makefile",
         "deploy/nats.conf",
         "cli/src/dev/options.rs",
+        "cli/src/fleet/call.rs",
+        "cli/src/fleet/place.rs",
+        "cli/src/signing/sign.rs",
         "tests/tests/protocol/main.rs",
         // What guests find in their environment.
         "worker/src/host/wasi.rs",
