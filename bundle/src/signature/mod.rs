@@ -115,9 +115,9 @@ pub enum SignatureError {
     #[error("the signature is for {signed}, but the manifest says {bundle}: sign this bundle")]
     WrongIdentity {
         /// In the signature.
-        signed: Identity,
+        signed: Box<Identity>,
         /// In the manifest.
-        bundle: Identity,
+        bundle: Box<Identity>,
     },
     /// There is no identity that a signature could be for.
     #[error(

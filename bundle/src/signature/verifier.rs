@@ -235,7 +235,10 @@ impl Verifier {
         }
         let identity = Identity::of(manifest).map_err(|problem| SignatureError::NoIdentity { problem })?;
         if file.identity != identity {
-            return Err(SignatureError::WrongIdentity { signed: file.identity, bundle: identity });
+            return Err(SignatureError::WrongIdentity {
+                signed: Box::new(file.identity),
+                bundle: Box::new(identity),
+            });
         }
         let key = trust.usable(&file.key_id, now)?;
         if !key.key.verifies(&file) {
