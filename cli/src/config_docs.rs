@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use clap::{Arg, Args as _, Command};
 use gateway_shim::config::ShimConfig;
+use longshore_admin::config::AdminConfig;
 use longshore_service::config::{Group, Settings as _, markdown};
 use longshore_worker::config::WorkerConfig;
 
@@ -14,15 +15,24 @@ const INTRODUCTION: &str = include_str!("config_docs.md");
 
 /// The page.
 pub fn page() -> String {
-    let (worker, shim) = (WorkerConfig::groups(), ShimConfig::groups());
-    let has = |groups: &[Group], title: &str| groups.iter().any(|group| group.title == title);
-    let (shared, worker_only): (Vec<_>, Vec<_>) =
-        worker.into_iter().partition(|group| has(&shim, group.title));
-    let shim_only: Vec<_> = shim.into_iter().filter(|group| !has(&shared, group.title)).collect();
+    let programs = [
+        ("Worker (`worker`)", WorkerConfig::groups()),
+        ("Gateway (`gateway-shim`)", ShimConfig::groups()),
+        ("Admin service (`longshore-admin`)", AdminConfig::groups()),
+    ];
+    let knowing = |title: &str| {
+        programs.iter().filter(|(_, groups)| groups.iter().any(|group| group.title == title)).count()
+    };
+    let (mut sections, mut shared, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for (title, groups) in &programs {
+        let (own, common): (Vec<&Group>, Vec<&Group>) =
+            groups.iter().partition(|group| knowing(group.title) == 1);
+        sections.push((*title, own.into_iter().copied().collect::<Vec<_>>()));
+        shared.extend(common.into_iter().filter(|group| seen.insert(group.title)).copied());
+    }
+    sections.push(("Several programs", shared));
     let mut page = INTRODUCTION.to_owned();
-    for (title, groups) in
-        [("Worker (`worker`)", worker_only), ("Gateway (`gateway-shim`)", shim_only), ("Both", shared)]
-    {
+    for (title, groups) in sections {
         page.push_str(&format!("\n## {title}\n\n"));
         // One level down, below the heading of the program. An empty list is no code.
         let tables = markdown(&groups).replace("## ", "### ").replace("| `` |", "| empty |");
