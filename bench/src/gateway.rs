@@ -119,7 +119,7 @@ pub fn table(report: &Report) -> String {
         let added =
             level.route.iter().zip(&level.execute).map(|(route, execute)| of_shim(route) - of_shim(execute));
         text.push_str(&format!(
-            "\np50 of /api/ext at {} connection(s): {} times /v1/execute; CPU of the shim by call: {} us more\n",
+            "\np50 of /api/ext at {} connection(s): {} times /v1/execute; CPU of the shim by call: {} us added\n",
             level.connections,
             cell(p50, 2),
             cell(Spread::of(added), 0)

@@ -42,8 +42,11 @@ pub struct LookedUp {
     pub changes_per_s: Vec<f64>,
 }
 
-/// What callers say, and whether it finds anything.
-const KINDS: [(&str, fn(&Install) -> String, bool); 5] = [
+/// A name for it, the text of an install, and whether it finds anything.
+type Kind = (&'static str, fn(&Install) -> String, bool);
+
+/// What callers say.
+const KINDS: [Kind; 5] = [
     ("registry id", |install| install.extension.as_str().to_owned(), true),
     ("install id", |install| install.install_id.clone(), true),
     ("name", |install| install.version.name.clone(), true),

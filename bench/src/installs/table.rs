@@ -8,7 +8,7 @@ use super::lookups::Round;
 use crate::report::cell;
 use crate::stats::Spread;
 
-const WIDTH: usize = 24;
+const WIDTH: usize = 30;
 
 /// The tables and the bars.
 pub fn table(measured: &Measured) -> String {
@@ -33,7 +33,7 @@ pub fn table(measured: &Measured) -> String {
 fn lookups(measured: &Measured) -> String {
     let rounds = measured.looked_up.first().map_or(0, |kind| kind.quiet.len());
     let mut text = format!(
-        "\nNanoseconds of one lookup: {} in each of {rounds} rounds, the median round (lowest - highest)\n",
+        "\nMicroseconds of one lookup: {} in each of {rounds} rounds, the median round (lowest - highest)\n",
         measured.lookups
     );
     let mut row = |by: &str, meanwhile: &str, cells: [String; 4]| {
@@ -49,7 +49,8 @@ fn lookups(measured: &Measured) -> String {
         for (rounds, meanwhile) in
             [(&kind.quiet, "nothing".to_owned()), (&kind.changing, format!("{per_s:.0} changes/s"))]
         {
-            let of = |what: fn(&Round) -> f64| cell(Spread::of(rounds.iter().map(what)), 0);
+            let of =
+                |what: fn(&Round) -> f64| cell(Spread::of(rounds.iter().map(|round| what(round) / 1e3)), 2);
             row(
                 kind.by,
                 &meanwhile,
@@ -77,7 +78,7 @@ fn changes(measured: &Measured) -> String {
     row("", ["p50", "p99", "longest"].map(str::to_owned));
     row("the admin's answer", times(&heard.written));
     for name in LISTENERS {
-        row(name, times(heard.by.get(name).unwrap_or(&Times::default())));
+        row(name, times(&heard.by.get(name).copied().unwrap_or_default()));
     }
     row("the last of the four", times(&heard.all));
     text
@@ -147,6 +148,7 @@ mod tests {
             "takes 4321",
             "50 (40 - 60) ms",
             "300 changes/s",
+            "0.40 (0.40 - 0.40)",
             "worker 2",
             "p99 at most 1.50 us in any round (name); under 50 us: met",
             "within 12.5 ms at most; under 1000 ms: met",
