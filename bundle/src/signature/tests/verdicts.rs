@@ -134,7 +134,7 @@ fn a_signature_of_another_bundle_identity_or_key_does_not_count() {
     assert_eq!(kind(hash, &hello, &stranger.sign(hash, &hello)), "unknown_key");
     // A stranger under a trusted name.
     let identity = Identity::of(Some(&hello)).unwrap();
-    let claimed = stranger.key.sign(author.id.clone(), hash, identity, Utc::now()).to_json();
+    let claimed = stranger.key.sign(author.id, hash, identity, Utc::now()).to_json();
     assert_eq!(kind(hash, &hello, claimed.as_bytes()), "bad_signature");
     let error = verifier.verify(hash, None, Some(&signature)).unwrap_err();
     assert_eq!(error, SignatureError::NoIdentity { problem: IdentityError::NoManifest });
