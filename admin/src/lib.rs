@@ -26,3 +26,5 @@ mod maintenance;
 pub mod openapi;
 pub mod process;
 mod routes;
+
+pub use http::register_metrics;

@@ -11,8 +11,10 @@ use gateway_shim::gateway::GatewayMetrics;
 use gateway_shim::http::HttpMetrics;
 use gateway_shim::schedules::ScheduleMetrics;
 use gateway_shim::ui::UiMetrics;
+use longshore_access::AccessMetrics;
 use longshore_bundle::ArchiveLimits;
 use longshore_proto::limits;
+use longshore_registry::RegistryMetrics;
 use longshore_service::lifecycle::Tasks;
 use longshore_service::metrics::Metrics;
 use longshore_service::nats::NatsMetrics;
@@ -48,8 +50,8 @@ fn words(text: &str, belongs: impl Fn(char) -> bool) -> BTreeSet<&str> {
 
 #[test]
 fn operating_lists_exactly_the_metrics_that_the_programs_have() {
-    let (shim, worker) = (Metrics::new("shim"), Metrics::new("worker"));
-    for metrics in [&shim, &worker] {
+    let (shim, worker, admin) = (Metrics::new("shim"), Metrics::new("worker"), Metrics::new("admin"));
+    for metrics in [&shim, &worker, &admin] {
         Tasks::new().register(metrics);
         NatsMetrics::register(metrics);
     }
@@ -57,6 +59,9 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     HttpMetrics::register(&shim);
     GatewayMetrics::register(&shim);
     UiMetrics::register(&shim);
+    AccessMetrics::register(&shim);
+    RegistryMetrics::register(&shim);
+    longshore_admin::register_metrics(&admin);
     ScheduleMetrics::register(&shim);
     WorkerMetrics::register(&worker);
     CacheMetrics::register(&worker);
@@ -64,7 +69,7 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     EgressMetrics::register(&worker);
     DebugMetrics::register(&worker);
     let registered: BTreeSet<String> =
-        [shim, worker].iter().flat_map(|m| m.documented()).map(|(name, _)| name).collect();
+        [shim, worker, admin].iter().flat_map(|m| m.documented()).map(|(name, _)| name).collect();
     let page = read("docs/operating.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `longshore_"));
     let documented: BTreeSet<String> =
@@ -148,7 +153,7 @@ fn every_variable_that_is_named_can_be_set() {
 }
 
 /// Names in capitals that are no settings of ours.
-const NOT_OURS: [&str; 1] = ["HASH_MISMATCH"];
+const NOT_OURS: [&str; 2] = ["HASH_MISMATCH", "KEY_ID"];
 
 /// `1024` is `1,024`.
 fn shown(number: u64) -> String {

@@ -42,9 +42,17 @@ pub struct Actor(pub String);
 impl Gate {
     /// Behind these tokens.
     pub fn new(tokens: ServiceTokens, metrics: &Metrics) -> Self {
+        Self(Arc::new(Inner {
+            tokens,
+            failures: Mutex::new((Instant::now(), 0)),
+            counted: Self::register(metrics),
+        }))
+    }
+
+    /// Registers what it counts.
+    pub(super) fn register(metrics: &Metrics) -> Counter {
         let help = "Requests to the admin API with a missing or wrong token";
-        let counted = metrics.register("admin_unauthorized", help, Counter::default());
-        Self(Arc::new(Inner { tokens, failures: Mutex::new((Instant::now(), 0)), counted }))
+        metrics.register("admin_unauthorized", help, Counter::default())
     }
 
     fn knows(&self, headers: &HeaderMap) -> bool {

@@ -14,3 +14,11 @@ pub use server::serve;
 
 pub(crate) use auth::admit;
 pub(crate) use extract::body;
+
+use longshore_service::metrics::Metrics;
+
+/// Registers the metrics of the admin API, as the process does when it starts: a test compares them with the documentation.
+pub fn register_metrics(metrics: &Metrics) {
+    HttpMetrics::register(metrics);
+    Gate::register(metrics);
+}

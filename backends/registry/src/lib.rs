@@ -21,7 +21,7 @@ pub use installs::{
     Installs, InstallsError, MAX_CONFIG_BYTES, MAX_HOSTS, MAX_INSTALLS, MAX_RECORD_BYTES, Outcome, Refused,
     Stored,
 };
-pub use nats::{InstallPage, NatsRegistry};
+pub use nats::{InstallPage, NatsRegistry, RegistryMetrics};
 pub use platform::{PlatformConfig, PlatformConfigError, PlatformFault, PlatformRegistry};
 pub use record::{RecordError, install_key};
 pub use seam::{Change, HostTarget, Lookup, Registry, RegistryError};

@@ -49,11 +49,35 @@ struct State {
     trouble: Option<String>,
 }
 
+/// What a process that watches installs counts.
 #[derive(Clone)]
-struct RegistryMetrics {
+pub struct RegistryMetrics {
     installs: Gauge,
     watching: Gauge,
     unreadable: Counter,
+}
+
+impl RegistryMetrics {
+    /// Registers them; [`NatsRegistry::start`] does it for its process.
+    pub fn register(metrics: &Metrics) -> Self {
+        Self {
+            installs: metrics.register(
+                "registry_installs",
+                "Installs known to this process",
+                Gauge::default(),
+            ),
+            watching: metrics.register(
+                "registry_watching",
+                "1 while changes of installs are heard of",
+                Gauge::default(),
+            ),
+            unreadable: metrics.register(
+                "registry_unreadable_records",
+                "Records of installs that could not be read",
+                Counter::default(),
+            ),
+        }
+    }
 }
 
 /// A part of a list.
@@ -75,23 +99,7 @@ impl NatsRegistry {
         metrics: &Metrics,
         condition: Option<Condition>,
     ) -> Self {
-        let metrics = RegistryMetrics {
-            installs: metrics.register(
-                "registry_installs",
-                "Installs known to this process",
-                Gauge::default(),
-            ),
-            watching: metrics.register(
-                "registry_watching",
-                "1 while changes of installs are heard of",
-                Gauge::default(),
-            ),
-            unreadable: metrics.register(
-                "registry_unreadable_records",
-                "Records of installs that could not be read",
-                Counter::default(),
-            ),
-        };
+        let metrics = RegistryMetrics::register(metrics);
         let shared = Shared {
             index: RwLock::default(),
             state: watch::Sender::new(State::default()),
