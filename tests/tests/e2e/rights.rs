@@ -16,7 +16,7 @@ use super::load::{Load, runs};
 
 const SETTINGS: [(&str, &str); 2] = [("LONGSHORE_GUEST_LOG", "stdout"), ("WORKER_SLOTS", "1")];
 
-fn call(extension: &Extension, url: &str) -> CallMessage {
+pub(super) fn call(extension: &Extension, url: &str) -> CallMessage {
     let run = Run {
         context: RunContext {
             request_id: Some("request-1".to_owned()),
@@ -45,11 +45,11 @@ fn call(extension: &Extension, url: &str) -> CallMessage {
     CallMessage::new(ExecutionId::random(), run, Body::None, 30_000)
 }
 
-fn encoded<T: serde::Serialize>(message: &T) -> Bytes {
+pub(super) fn encoded<T: serde::Serialize>(message: &T) -> Bytes {
     wire::encode(message).unwrap().into()
 }
 
-async fn next(inbox: &mut Subscriber) -> Reply {
+pub(super) async fn next(inbox: &mut Subscriber) -> Reply {
     let message = wait::within("a reply", wait::LIMIT, inbox.next()).await.unwrap();
     wire::decode::<WorkerFrame>(&message.payload).unwrap().frame
 }
