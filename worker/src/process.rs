@@ -159,7 +159,7 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     );
     let running = Arc::clone(&admission);
     let held = move || running.running_extensions();
-    let follower = InstallFollower::start(client.clone(), link.clone(), &tasks, held);
+    let follower = InstallFollower::start(client.clone(), link.clone(), &tasks, closed.clone(), held);
     tasks.spawn_background("installs", Arc::clone(&admission).follow_installs(follower));
     tasks.spawn_background("nats-readiness", link.clone().report_to(readiness.condition("nats")));
     let subscribed = readiness.condition("subscriptions");

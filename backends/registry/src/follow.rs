@@ -18,6 +18,7 @@ use longshore_service::nats::buckets::{Entry, KeyValue, KvError, Rights};
 use longshore_service::nats::{ListenError, Watcher, subscribe};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{INSTALLS, installs_settings};
 use crate::record::{self, install_key};
@@ -79,11 +80,13 @@ pub struct InstallFollower {
 
 impl InstallFollower {
     /// Begins to listen, on a connection of the user `worker` whose client makes its inboxes where that user may listen. `held` names the
-    /// installs that the owner asks about now (those whose calls run, say); it is called after each reconnect.
+    /// installs that the owner asks about now (those whose calls run, say); it is called after each reconnect. It ends with `until`, which a process
+    /// that drains cancels after its last call: until then an install may be disabled, and a drain would wait for a task that waits for its end.
     pub fn start(
         client: Client,
         link: Watcher,
         tasks: &Tasks,
+        until: CancellationToken,
         held: impl Fn() -> Vec<(TenantId, ExtensionId)> + Send + Sync + 'static,
     ) -> Self {
         let changes = broadcast::Sender::new(CHANGES);
@@ -97,9 +100,8 @@ impl InstallFollower {
             running: HashSet::new(),
             missed: false,
         };
-        let drain = tasks.force().clone();
         tasks.spawn_essential("install-follower", async move {
-            drain.run_until_cancelled(follow.serve(client, link, asked)).await.unwrap_or(Ok(()))
+            until.run_until_cancelled(follow.serve(client, link, asked)).await.unwrap_or(Ok(()))
         });
         Self { changes, questions }
     }

@@ -8,6 +8,7 @@ use longshore_service::lifecycle::Tasks;
 use longshore_service::metrics::Metrics;
 use longshore_service::nats;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use crate::nats::Server;
 
@@ -47,7 +48,7 @@ pub async fn time_start(server: &Server) -> anyhow::Result<f64> {
 /// A worker's follower, which the server knows.
 pub async fn worker(server: &Server) -> anyhow::Result<InstallFollower> {
     let (client, link) = server.connect("worker").await?;
-    let follower = InstallFollower::start(client.clone(), link, &Tasks::new(), Vec::new);
+    let follower = InstallFollower::start(client.clone(), link, &Tasks::new(), CancellationToken::new(), Vec::new);
     nats::round_trip(&client, "fleet.sync.bench", LIMIT).await?;
     Ok(follower)
 }

@@ -14,6 +14,7 @@ use longshore_tests::nats::Nats;
 use longshore_tests::wait;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 pub async fn connect(server: &Nats, user: &str) -> (async_nats::Client, Watcher) {
     let env = BTreeMap::from([
@@ -61,7 +62,10 @@ pub async fn follower(server: &Nats) -> (InstallFollower, Held) {
     let (client, link) = connect(server, "worker").await;
     let held: Held = Arc::default();
     let asks = held.clone();
-    let follower = InstallFollower::start(client.clone(), link, &Tasks::new(), move || asks.lock().clone());
+    let follower =
+        InstallFollower::start(client.clone(), link, &Tasks::new(), CancellationToken::new(), move || {
+            asks.lock().clone()
+        });
     // The server has seen the subscription.
     nats::round_trip(&client, "fleet.sync.test", wait::LIMIT).await.unwrap();
     (follower, held)
