@@ -103,6 +103,7 @@ pub(crate) fn check_extension(principal: &Principal, install: &Install) -> Resul
     let (version, slug) = (&install.version, install.version.slug());
     let meant = |one: &String| {
         one == install.extension.as_str()
+            || *one == install.install_id
             || one.eq_ignore_ascii_case(&version.name)
             || one.to_lowercase() == slug
     };

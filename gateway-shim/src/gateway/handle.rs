@@ -179,6 +179,13 @@ where
             return Err(refused(error, rest));
         }
     };
+    // A body may be as slow as its sender likes: what was disabled or removed meanwhile must not run any more.
+    if body.is_some()
+        && let Err(error) = still_there(gateway, &install).await
+    {
+        held.set(0);
+        return Err(refused(error, Rest::Nothing));
+    }
     if answer_by <= Instant::now() {
         let message = format!("the request took {} ms to arrive", arrived.elapsed().as_millis());
         return Err(refused(CallError::new(ErrorCode::Overloaded, message), Rest::Nothing));
@@ -292,6 +299,17 @@ async fn find<D: Dispatch>(
                 }
             })
         }
+    }
+}
+
+/// Whether an install that was found at the beginning of a request may still be called. A registry that does not answer now has not said no.
+async fn still_there<D: Dispatch>(gateway: &Gateway<D>, install: &Install) -> Result<(), CallError> {
+    match gateway.registry.find(&install.tenant, &install.install_id).await {
+        Ok(Lookup::Absent) => Err(not_found()),
+        Ok(Lookup::Found(now)) if now.extension == install.extension && !now.enabled => {
+            Err(CallError::new(ErrorCode::ExtensionNotAvailable, "the install is disabled"))
+        }
+        Ok(Lookup::Found(_)) | Err(_) => Ok(()),
     }
 }
 

@@ -67,6 +67,7 @@ async fn every_way_past_the_credential_is_refused() {
         ("DELETE /api/ext/e/items/1", "reader", none, 403, "forbidden"),
         ("GET /api/ext/e/", "narrow", none, 403, "forbidden"),
         ("GET /api/ext/u1/", "narrow", none, 404, "extension_not_found"),
+        ("GET /api/ext/e2/", "by-install", none, 403, "forbidden"),
         ("GET /api/ext/e1/", "narrow", none, 403, "forbidden"),
         ("GET /api/ext/e1/", "writer", none, 404, "extension_not_available"),
         // Is there.
@@ -192,4 +193,33 @@ async fn settings_and_header_over_their_limit_are_431() {
         refused(&world, "GET /api/ext/big/", "writer", &[]).await,
         (431, "headers_too_large".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_token_for_one_install_by_its_id_is_good_for_it() {
+    let world = Setup::default().start().await;
+    for reference in ["e", "t-e", "com.a.app"] {
+        let reply =
+            world.front.send(request(&format!("GET /api/ext/{reference}"), "by-install", &[], "")).await;
+        assert_eq!(reply.status, 200, "{reference}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn an_install_that_is_disabled_or_removed_while_a_body_arrives_is_not_called() {
+    let disabled = install("t", "e", "App", &json!({ "enabled": false }));
+    for (now, code) in [(Some(disabled), "extension_not_available"), (None, "extension_not_found")] {
+        let world = Setup::default().start().await;
+        let mut asked = world.registry.asked.subscribe();
+        let mut client = world.front.connect().await;
+        let whole = request("POST /api/ext/e/items", "writer", &[], "body");
+        let (first, rest) = whole.split_at(whole.len() - 2);
+        client.write(first).await;
+        asked.wait_for(|asked| *asked > 0).await.unwrap();
+        world.registry.set("t", "e", now);
+        client.write(rest).await;
+        let reply = client.reply().await;
+        assert_eq!(error(&reply), (404, code.to_owned()));
+        assert!(world.calls.lock().is_empty(), "{code}");
+    }
 }

@@ -18,16 +18,42 @@ use longshore_service::readiness::Readiness;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{Fake, Front};
 
 /// Finds an install as a registry does.
 pub struct Known {
-    installs: HashMap<(String, String), Arc<Install>>,
+    installs: Mutex<HashMap<(String, String), Arc<Install>>>,
+    /// How often it was asked.
+    pub asked: watch::Sender<u64>,
     trouble: Option<&'static str>,
     pub changes: broadcast::Sender<Change>,
+}
+
+impl Known {
+    /// An install as it is from now on; None: there is none any more.
+    pub fn set(&self, tenant: &str, extension: &str, now: Option<Install>) {
+        let mut installs = self.installs.lock();
+        installs.retain(|_, known| known.tenant.as_str() != tenant || known.extension.as_str() != extension);
+        now.into_iter().for_each(|install| insert(&mut installs, install));
+    }
+}
+
+/// By all that an install is called.
+fn insert(installs: &mut HashMap<(String, String), Arc<Install>>, install: Install) {
+    let install = Arc::new(install);
+    let version = &install.version;
+    let names = [
+        install.install_id.clone(),
+        install.extension.to_string(),
+        version.name.to_lowercase(),
+        version.slug(),
+    ];
+    for name in names {
+        installs.insert((install.tenant.to_string(), name), Arc::clone(&install));
+    }
 }
 
 #[async_trait]
@@ -36,8 +62,10 @@ impl Registry for Known {
         if let Some(why) = self.trouble {
             return Err(RegistryError::NotReady(why.to_owned()));
         }
-        let of = |reference: &str| self.installs.get(&(tenant.to_string(), reference.to_owned())).cloned();
+        let of =
+            |reference: &str| self.installs.lock().get(&(tenant.to_string(), reference.to_owned())).cloned();
         let found = of(reference).or_else(|| of(&reference.to_lowercase()));
+        self.asked.send_modify(|asked| *asked += 1);
         Ok(found.map_or(Lookup::Absent, Lookup::Found))
     }
     async fn validate(&self, _: &TenantId, _: &ExtensionId, _: ContentHash) -> Result<bool, RegistryError> {
@@ -69,6 +97,7 @@ impl Authenticate for Callers {
             "reader" => of("t", Access::Read, None),
             "other" => of("u", Access::Write, None),
             "narrow" => of("t", Access::Write, Some(&["com.a.other", "e2"])),
+            "by-install" => of("t", Access::Write, Some(&["t-e"])),
             "away" => Err(Denied::Unavailable("reading".to_owned())),
             "expired" => Err(Denied::Expired),
             _ => Err(Denied::Invalid("unknown")),
@@ -169,20 +198,14 @@ impl Setup {
         let (metrics, readiness) = (Metrics::new("shim"), Readiness::new());
         let mut installs = HashMap::new();
         for install in self.installs {
-            let install = Arc::new(install);
-            let version = &install.version;
-            let names = [
-                install.install_id.clone(),
-                install.extension.to_string(),
-                version.name.to_lowercase(),
-                version.slug(),
-            ];
-            for name in names {
-                installs.insert((install.tenant.to_string(), name), Arc::clone(&install));
-            }
+            insert(&mut installs, install);
         }
-        let registry =
-            Arc::new(Known { installs, trouble: self.trouble, changes: broadcast::Sender::new(8) });
+        let registry = Arc::new(Known {
+            installs: Mutex::new(installs),
+            asked: watch::Sender::new(0),
+            trouble: self.trouble,
+            changes: broadcast::Sender::new(8),
+        });
         let gate = InstallGate::new(registry.clone());
         let sealer = Sealer::new(Some(KeyRing::generate()));
         let http_metrics = HttpMetrics::register(&metrics);
