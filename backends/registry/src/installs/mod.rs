@@ -246,6 +246,32 @@ impl Installs {
         Err(InstallsError::Conflict)
     }
 
+    /// Takes a change back, its history too, unless somebody has changed the install since. Another change would not do: what
+    /// is taken back must not be an earlier version to roll back to.
+    ///
+    /// # Errors
+    /// Somebody else has changed it; NATS.
+    pub async fn undo(&self, change: &Stored) -> Result<(), InstallsError> {
+        if change.outcome == Outcome::Unchanged {
+            return Ok(());
+        }
+        let key = install_key(&change.install.tenant, &change.install.extension);
+        let written = match &change.before {
+            Some(before) => {
+                let bytes = record::encode(before).map_err(InstallsError::Encode)?;
+                self.kv.put(&key, bytes.into(), change.revision).await
+            }
+            None => self.kv.remove(&key, change.revision, REMOVAL_MARK).await,
+        };
+        match written.map_err(InstallsError::Nats)? {
+            Written::Done(revision) => {
+                self.registry.seen(revision, SEEN).await;
+                Ok(())
+            }
+            Written::Conflict => Err(InstallsError::Conflict),
+        }
+    }
+
     /// Removes all of a tenant's installs; what they were.
     ///
     /// # Errors

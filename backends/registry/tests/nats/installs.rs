@@ -40,6 +40,29 @@ async fn an_earlier_version_is_valid_and_can_be_put_back_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_taken_back_leaves_no_version_to_roll_back_to() {
+    let server = Nats::start().await;
+    let installs = writer(&server).await;
+    let (t, hello) = (tenant("t"), extension("ext-hello"));
+    installs.create_or_update(install("t", "hello", 1)).await.unwrap();
+    let second = installs.create_or_update(install("t", "hello", 2)).await.unwrap();
+    let third = installs.create_or_update(install("t", "hello", 3)).await.unwrap();
+    installs.undo(&third).await.unwrap();
+    assert_eq!(installs.get(&t, &hello).await.unwrap(), *second.install);
+    let back = installs.rollback(&t, &hello, None).await.unwrap();
+    assert_eq!(back.install.version.content_hash, hash(1));
+    installs.undo(&back).await.unwrap();
+    assert_eq!(installs.get(&t, &hello).await.unwrap(), *second.install, "a rollback too");
+
+    let error = installs.undo(&third).await.unwrap_err();
+    assert!(matches!(error, InstallsError::Conflict), "changed since: {error}");
+    let made = installs.create_or_update(install("t", "new", 1)).await.unwrap();
+    installs.undo(&made).await.unwrap();
+    let error = installs.get(&t, &extension("ext-new")).await.unwrap_err();
+    assert!(matches!(error, InstallsError::NotFound { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_change_an_install_at_once_neither_undoes_the_other() {
     let server = Nats::start().await;
     let (one, two) = (writer(&server).await, writer(&server).await);
