@@ -69,7 +69,17 @@ impl Bundles {
         if !self.exists(key).await? {
             return Err(absent(key));
         }
-        let manifest = self.fetch(key.clone()).await?.looked.manifest;
+        let fetched = self.fetch(key.clone()).await?;
+        let manifest = fetched.looked.manifest;
+        let now = self.verdict(key.hash, &manifest, Some(&signature));
+        let before = self.verdict(key.hash, &manifest, fetched.signature.as_deref());
+        // What runs with a signature that counts must not stop for one that does not.
+        if now.state == SignatureState::Refused && before.state == SignatureState::Valid {
+            let reason = now.reason.unwrap_or_default();
+            return Err(refused(format!(
+                "the bundle has a signature that counts, and this one does not: {reason}"
+            )));
+        }
         Ok(Checked { file, signature, manifest })
     }
 

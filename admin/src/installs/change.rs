@@ -9,7 +9,7 @@ use longshore_proto::call::CaptureLevel;
 use longshore_proto::extension_ids::ExtensionIds;
 use longshore_proto::install::{Install, InstalledVersion};
 use longshore_proto::{CapabilitySet, ContentHash, ExtensionId, PoolName, TenantId};
-use longshore_registry::{AuditKind, InstallsError, Outcome as Stored, Stored as Change};
+use longshore_registry::{AuditKind, InstallsError, Outcome as Stored, RegistryError, Stored as Change};
 use serde_json::json;
 
 use super::{bundle_of, options, registry_failed, view, wait};
@@ -52,7 +52,8 @@ impl Parts {
             &options,
             self.ring.as_ref(),
         )?;
-        if fetched.key != key {
+        // Removed since it was looked at: by a purge, or a collection.
+        if fetched.key != key || !self.bundles.exists(&key).await? {
             self.bundles.copy(&fetched, &key).await?;
         }
         let change = self.put(before, wanted, actor).await?;
@@ -168,9 +169,11 @@ impl Parts {
         if let Some(other) = before.filter(|install| install.install_id != install_id) {
             return refused(other, extension);
         }
-        match self.installs.find(tenant, install_id).map_err(|error| registry_failed(&error))? {
-            Some(other) if other.extension != *extension => refused(&other, extension),
-            _ => Ok(()),
+        match self.installs.find(tenant, install_id) {
+            Ok(Some(other)) if other.extension != *extension => refused(&other, extension),
+            // A record that cannot be read is healed by being written anew.
+            Ok(_) | Err(InstallsError::Registry(RegistryError::Damaged(_))) => Ok(()),
+            Err(error) => Err(registry_failed(&error)),
         }
     }
 
@@ -195,11 +198,7 @@ impl Parts {
     async fn or_undo(&self, recorded: Result<(), Failure>, change: &Change) -> Result<(), Failure> {
         let Err(failure) = recorded else { return Ok(()) };
         let now = &change.install;
-        let undone = match &change.before {
-            Some(before) => self.installs.create_or_update(Install::clone(before)).await.map(drop),
-            None => self.installs.remove(&now.tenant, &now.extension).await.map(drop),
-        };
-        if let Err(error) = undone {
+        if let Err(error) = self.installs.undo(change).await {
             tracing::error!(
                 install = now.install_id,
                 tenant = %now.tenant,

@@ -1,6 +1,6 @@
 //! What the registry's errors mean to a caller.
 
-use longshore_registry::{InstallsError, Refused};
+use longshore_registry::{InstallsError, Refused, RegistryError};
 
 use crate::api::ApiCode;
 use crate::http::Failure;
@@ -21,6 +21,11 @@ pub(crate) fn registry_failed(error: &InstallsError) -> Failure {
         InstallsError::Refused(_) => failure(ApiCode::InvalidRequest),
         // Words of its own for it: somebody has to act, and can.
         InstallsError::Damaged(_) => failure(ApiCode::Conflict).because(error),
+        InstallsError::Registry(RegistryError::Damaged(_)) => {
+            let message =
+                "the install's record cannot be read: install the extension again, or purge the tenant";
+            Failure::new(ApiCode::Conflict, message).because(error)
+        }
         InstallsError::Registry(_) | InstallsError::Nats(_) => {
             Failure::unavailable("the registry (NATS JetStream)", error)
         }

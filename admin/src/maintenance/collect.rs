@@ -2,7 +2,7 @@
 //!
 //! An object goes only if the store says how old it is and it is older than the retention, and, for a bundle, if the registry itself (not what
 //! this process has heard) says that no install of the tenant and extension runs it or may roll back to it. A record that cannot be
-//! read, or a registry that does not answer, keeps everything.
+//! read, or a registry that does not answer, keeps everything; and so does a registry that has no install of the tenant at all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use longshore_bundle::BundleKey;
 use longshore_bundle::store::ObjectInfo;
+use longshore_proto::TenantId;
 use longshore_registry::{AuditKind, InstallsError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -90,9 +91,21 @@ impl Parts {
         };
         let mut candidates = Vec::new();
         let mut known: HashMap<BundleKey, bool> = HashMap::new();
+        let mut ours: HashMap<TenantId, bool> = HashMap::new();
         for (object, bundle) in self.candidates(&mut answer).await? {
             // Asked once a bundle here, so that only what will be done is recorded; and again when it is done.
             if let Some(key) = &bundle {
+                let ours = match ours.get(&key.tenant) {
+                    Some(ours) => *ours,
+                    None => {
+                        let has = self.has_installs(&key.tenant)?;
+                        ours.insert(key.tenant.clone(), has);
+                        has
+                    }
+                };
+                if !ours {
+                    continue;
+                }
                 let kept = match known.get(key) {
                     Some(kept) => *kept,
                     None => {
@@ -194,6 +207,14 @@ impl Parts {
             Err(InstallsError::Damaged(_)) => Ok(true),
             Err(error) => Err(crate::installs::registry_failed(&error)),
         }
+    }
+
+    /// Whether this registry is the one that knows who uses the tenant's bundles. A tenant without a single install here may be another
+    /// platform's, which calls by `/v1/execute` and shares the store, or the registry may have been lost: what it does not say then proves
+    /// nothing. Who has left is purged.
+    fn has_installs(&self, tenant: &TenantId) -> Result<bool, Failure> {
+        let page = self.installs.list(Some(tenant), None, 1);
+        Ok(!page.map_err(|error| crate::installs::registry_failed(&error))?.installs.is_empty())
     }
 
     /// A young archive keeps what is beside it: a signature may have been there long before.

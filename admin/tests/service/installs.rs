@@ -231,6 +231,8 @@ async fn a_signature_is_checked_when_it_is_stored_and_when_the_bundle_is_install
         .refused(409, "signature_refused");
     let good = admin.ask("PUT", &path, Some(sign("1.0.0", hash))).await.ok();
     assert_eq!(good["signature"], json!({ "state": "valid", "key_id": "k1" }));
+    let instead = admin.ask("PUT", &path, Some(sign("2.0.0", hash))).await;
+    instead.refused(409, "signature_refused");
     let made = admin.ask("POST", "/v1/tenants/t/installs", Some(request)).await.ok();
     assert_eq!(made["install"]["version"]["signed_by"], "k1");
 }

@@ -200,6 +200,22 @@ async fn the_collection_takes_what_no_install_can_use_and_only_when_it_is_old() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bundles_of_tenants_without_installs_here_are_not_collected() {
+    let admin = Admin::start().await;
+    // Another platform's tenant in the same store, which calls by `/v1/execute`; and one of ours.
+    let theirs = admin.upload("theirs", "", pages("a.b", "1.0.0", &[])).await.ok();
+    admin.install("ours", pages("a.b", "1.0.0", &[])).await;
+    let unused = admin.upload("ours", "", pages("a.b", "2.0.0", &[])).await.ok();
+    age(&admin, 400);
+    let done = admin.ask("POST", "/v1/gc", Some(json!({ "dry_run": false }))).await.ok();
+    let keys = done["keys"].as_array().unwrap();
+    assert!(keys.contains(&unused["object_key"]), "{done}");
+    assert!(!keys.contains(&theirs["object_key"]), "{done}");
+    let kept = admin.get("/v1/tenants/theirs/bundles").await.ok();
+    assert_eq!(kept["bundles"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_nobody_uses_is_removed_on_request() {
     let admin = Admin::start().await;
     let uploaded = admin.upload("t", "", pages("a.b", "1.0.0", &[])).await.ok();
