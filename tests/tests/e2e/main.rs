@@ -12,6 +12,8 @@
 mod bodies;
 mod bundles;
 mod canary;
+mod cli;
+mod control;
 mod errors;
 mod every_example;
 mod examples;
@@ -25,6 +27,7 @@ mod queueing;
 mod rights;
 mod schedules;
 mod services;
+mod signatures;
 mod tenants;
 mod tracing;
 mod walkthrough;
