@@ -33,13 +33,13 @@ setup: ## Install what is missing, without Docker: nats-server into .venv, redis
 
 # One step after the other, and the steps that take seconds before those that take minutes.
 .PHONY: test
-test: ## Format, lints, deny, guests, deployment files, all tests, and `longshore dev --once`
+test: ## Format, lints, deny, guests, deployment files, all tests, the OpenAPI document, and `longshore dev --once`
 	$(call step,setup)
 	@scripts/setup.sh --tests
 	@$(MAKE) check-format check-deploy check-guests check-deny
 	@$(MAKE) hello-js MAKE_GOAL=test
 	@$(MAKE) examples
-	@$(MAKE) check-clippy check-tests check-dev
+	@$(MAKE) check-clippy check-tests check-openapi check-dev
 	@printf '\n==> make test: all passed\n'
 
 .PHONY: lint
@@ -88,6 +88,13 @@ check-tests:
 	else cargo test --workspace --locked --lib --bins --tests --no-fail-fast -- $(TESTS); fi
 	$(call step,documentation tests)
 	@cargo test --workspace --locked --doc --quiet
+
+# OPENAPI_EXAMPLES: random requests for each operation, beside those that try the document's boundaries.
+.PHONY: check-openapi
+check-openapi: bins ## Try docs/openapi.json against a running fleet
+	$(call step,docs/openapi.json against a running fleet)
+	@scripts/setup.sh --tests >/dev/null
+	@.venv/bin/python scripts/check-openapi.py
 
 .PHONY: check-dev
 # On free ports and with data of its own, so that it runs beside a `make run`.

@@ -30,6 +30,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             return Err(Failure::new(ApiCode::UnsupportedMediaType, message));
         }
         let bytes = body(request, MAX_JSON_BYTES).await?;
+        // serde takes a list for a struct, its fields in order: no caller means that.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Failure::invalid("the body is not as this route takes it: it must be a JSON object"));
+        }
         // serde's words repeat a wrong value. They go to the one who sent it and to nobody else: the log has the code alone.
         let read = serde_json::from_slice(&bytes).or_else(|error| whole_numbers(&bytes).ok_or(error));
         read.map(Self)
