@@ -133,17 +133,42 @@ impl DevFolder {
         let path = match named {
             Some(named) => Some(named.to_owned()),
             None => {
-                current.ancestors().map(|dir| dir.join(DATA_DIR)).find(|dir| dir.join(TOKEN_FILE).is_file())
+                // Of folders that were not named only one's own: in a shared one, such as /tmp, anybody could leave a session.
+                let is_session = |dir: &PathBuf| dir.join(TOKEN_FILE).is_file() && is_ours(dir);
+                current.ancestors().map(|dir| dir.join(DATA_DIR)).find(is_session)
             }
         }?;
         let fleet = read_small(&path.join(FLEET_FILE)).ok().and_then(|text| serde_json::from_str(&text).ok());
-        Some(Self { path, fleet })
+        Some(Self { path, fleet: fleet.filter(DevFleet::is_here) })
     }
 
-    fn token(&self) -> Option<Token> {
+    /// The session's token, if there is one.
+    fn token(&self) -> Result<Option<Token>, Failure> {
         let path = self.path.join(TOKEN_FILE);
-        let text = read_small(&path).ok()?.trim().to_owned();
-        (!text.is_empty()).then(|| Token { text, origin: path.display().to_string() })
+        let text = match read_small(&path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let message = format!("the token file {} cannot be read: {error}", path.display());
+                return Err(Failure::new(Exit::NotPermitted, "no_token", message)
+                    .hint("only who started `longshore dev` can read it: run the command as that user"));
+            }
+            Err(_) => return Ok(None),
+        };
+        Ok((!text.is_empty()).then(|| Token { text, origin: path.display().to_string() }))
+    }
+}
+
+fn is_ours(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(folder).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
+}
+
+impl DevFleet {
+    /// Whether it is a fleet of this machine, as all of `longshore dev` are. A folder that came with somebody's project must not have
+    /// tokens of the environment sent elsewhere.
+    fn is_here(&self) -> bool {
+        let here = |url: &str| url.is_empty() || Url::parse(url).is_ok_and(|url| is_loopback(&url));
+        here(&self.admin_url) && here(&self.gateway_url)
     }
 }
 
@@ -240,7 +265,7 @@ fn token(
     if !is_loopback(url) {
         return Ok((None, false));
     }
-    let token = folder.and_then(DevFolder::token);
+    let token = folder.map(DevFolder::token).transpose()?.flatten();
     let of_dev = token.is_some();
     Ok((token, of_dev))
 }
@@ -326,6 +351,31 @@ mod tests {
                 Place::find_in(&named(here), &Variables::default(), dir.path()).unwrap().dev.is_some(),
                 "{here}"
             );
+        }
+    }
+
+    #[test]
+    fn a_folder_that_came_with_a_project_sends_no_token_of_the_environment_elsewhere() {
+        for (admin_url, gateway_url) in [
+            ("https://evil.example", "http://127.0.0.1:2345"),
+            ("http://127.0.0.1:1234", "https://evil.example"),
+            ("http://127.0.0.1.evil.example", "http://127.0.0.1:2345"),
+            ("http://127.0.0.1:1234@evil.example", "http://127.0.0.1:2345"),
+        ] {
+            let dir = session("t");
+            let fleet = DevFleet {
+                admin_url: admin_url.into(),
+                gateway_url: gateway_url.into(),
+                ..DevFleet::default()
+            };
+            let text = serde_json::to_vec(&fleet).unwrap();
+            std::fs::write(dir.path().join(DATA_DIR).join(FLEET_FILE), text).unwrap();
+            for admin_token in [None, Some("operator's".to_owned())] {
+                let variables = Variables { admin_token, ..Variables::default() };
+                let place = Place::find_in(&FleetArgs::default(), &variables, dir.path()).unwrap();
+                assert_eq!(place.admin_url.as_str(), "http://127.0.0.1:8090/", "{admin_url}");
+                assert_eq!(place.gateway_url, DEFAULT_GATEWAY_URL, "{gateway_url}");
+            }
         }
     }
 

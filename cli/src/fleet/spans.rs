@@ -19,9 +19,10 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         "d" => 86_400,
         _ => return Err(expected()),
     };
-    let number: u64 = number.parse().map_err(|_| expected())?;
+    let outside = || format!("{text:?} is outside of what makes sense: 1s to 3653d (ten years)");
+    let number: u64 = number.parse().map_err(|_| outside())?;
     let seconds =
-        number.checked_mul(unit).filter(|s| (1..=3_653 * 86_400).contains(s)).ok_or_else(expected)?;
+        number.checked_mul(unit).filter(|s| (1..=3_653 * 86_400).contains(s)).ok_or_else(outside)?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -63,6 +64,9 @@ mod tests {
         assert_eq!(parse_span("45s").unwrap().as_secs(), 45);
         for bad in ["", "5", "h", "0s", "-5m", "1.5h", "5w", "5 m", "99999999999999999999d", "4000d"] {
             assert!(parse_span(bad).is_err(), "{bad}");
+        }
+        for outside in ["99999999999999999999d", "4000d", "0s"] {
+            assert!(parse_span(outside).unwrap_err().contains("outside"), "{outside}");
         }
     }
 

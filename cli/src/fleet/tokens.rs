@@ -166,6 +166,10 @@ async fn revoke(args: &RevokeArgs, output: &Output) -> Result<ExitCode, Failure>
         return Err(Failure::usage("that is a token, not its id: `longshore token list` shows the ids")
             .hint("a token that was shown to somebody should be revoked: its id is the part between the first two underscores"));
     }
+    if args.id.len() != 32 || !args.id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(Failure::usage(format!("{:?} is no token's id, which is 32 of 0-9 a-f", args.id))
+            .hint("`longshore token list` shows the ids"));
+    }
     let gone: TokenRevoked = client.delete(Route::of_tenant(&tenant, ["tokens", &args.id])).await?;
     output.result(&gone, || format!("revoked {} of tenant {tenant}", gone.id));
     Ok(Exit::Ok.into())
