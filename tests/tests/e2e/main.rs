@@ -12,7 +12,6 @@
 mod bodies;
 mod bundles;
 mod canary;
-mod cli;
 mod control;
 mod errors;
 mod every_example;
