@@ -19,7 +19,8 @@ use super::{AdminClient, FleetArgs, Place, TenantArgs, block_on, sensitive};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, printable};
 
-/// zstd's level for bundles that travel once, to a fleet that is near: twenty times faster than the level that `pack` and the SDK use.
+/// zstd's level of `longshore dev`, whose bundles travel once, on this machine: twenty times faster than the level that `pack`, `install` and the
+/// SDK use. Another level makes another hash of the same project, so only who never compares hashes may use it.
 pub const FAST_LEVEL: i32 = 3;
 
 /// Arguments of `longshore install`.
@@ -338,7 +339,8 @@ impl Bundle {
     /// # Errors
     /// The project is not valid or not built; the signature cannot be read.
     pub fn of_folder(dir: &Path, signature: Option<&Path>, output: &Output) -> Result<Self, Failure> {
-        let bytes = crate::author::pack::project(dir, FAST_LEVEL, output)?.archive.into();
+        let bytes =
+            crate::author::pack::project(dir, longshore_bundle::archive::PACK_LEVEL, output)?.archive.into();
         // A signature that lies in the folder is of an earlier packing, unless somebody names it.
         let signature = signature.map(read_signature).transpose()?;
         Ok(Self { bytes, signature })

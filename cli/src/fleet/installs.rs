@@ -251,11 +251,7 @@ pub fn removed(removed: &Removed) -> String {
             name => format!("{count} {}", name.replace('_', " ")),
         })
         .collect();
-    if parts.is_empty() {
-        "nothing was left to remove".to_owned()
-    } else {
-        format!("removed {}", parts.join(", "))
-    }
+    if parts.is_empty() { "nothing to remove".to_owned() } else { format!("removed {}", parts.join(", ")) }
 }
 
 /// Runs `longshore rollback`.
@@ -355,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_was_removed_is_counted_by_kind() {
-        assert_eq!(removed(&Removed::default()), "nothing was left to remove");
+        assert_eq!(removed(&Removed::default()), "nothing to remove");
         let some = Removed { installs: 1, storage_entries: 2, bytes: 2048, ..Removed::default() };
         let text = removed(&some);
         assert!(

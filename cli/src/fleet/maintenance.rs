@@ -107,7 +107,7 @@ pub fn gc(args: &GcArgs, output: &Output) -> Result<ExitCode, Failure> {
             if done.more > 0 {
                 lines.push(format!("and {} more", done.more));
             }
-            let word = if done.dry_run { "would have: " } else { "" };
+            let word = if done.dry_run { "dry run: would have " } else { "" };
             lines.push(format!("looked at {} objects; {word}{}", done.seen, removed(&done.removed)));
             lines.extend(done.left.iter().map(|left| format!("left: {}", printable(left))));
             lines.join("\n")
