@@ -52,7 +52,7 @@ impl Parts {
             Removed { installs: 1, secrets: install.secret_names.len() as u64, ..Removed::default() };
         removed.schedules = self.data.remove_schedules(tenant, Some(&install.install_id)).await?;
         removed.tokens = self.revoke_those_for(&install, actor).await?;
-        removed.ui_hints = self.data.remove_hints(&install.extension).await?;
+        removed.ui_hints = self.data.remove_hints(&install).await?;
         if purge {
             removed.storage_entries = self.data.remove_storage(tenant, Some(&install.install_id)).await?;
             let prefix = format!("tenants/{tenant}/extensions/{}/", install.extension);

@@ -1,12 +1,14 @@
 //! What installs leave in NATS: schedules, storage, hints of pages. Removed by subject, in one request each, however much it is.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::{self, Context, ErrorCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use longshore_proto::{ExtensionId, TenantId};
+use longshore_proto::TenantId;
+use longshore_proto::install::Install;
 use longshore_service::nats::Watcher;
 use longshore_service::nats::buckets::token;
 
@@ -53,13 +55,23 @@ impl TenantData {
         Ok(removed)
     }
 
-    /// Removes what gateways remember of an extension's pages; those of another tenant's install are soon remembered again.
-    pub async fn remove_hints(&self, extension: &ExtensionId) -> Result<u64, Failure> {
-        self.purge(
-            "KV_longshore-ui-hints",
-            &format!("$KV.longshore-ui-hints.{}.*", token(extension.as_str())),
-        )
-        .await
+    /// Removes what gateways remember of an install's pages, by each of its names, for pages may be called by any of them; those of
+    /// another tenant's install are soon remembered again.
+    pub async fn remove_hints(&self, install: &Install) -> Result<u64, Failure> {
+        let version = &install.version;
+        let names = [
+            install.extension.to_string(),
+            install.install_id.clone(),
+            version.name.clone(),
+            version.name.to_lowercase(),
+            version.slug(),
+        ];
+        let mut removed = 0;
+        for name in BTreeSet::from(names).iter().filter(|name| !name.is_empty()) {
+            let subject = format!("$KV.longshore-ui-hints.{}.*", token(name));
+            removed += self.purge("KV_longshore-ui-hints", &subject).await?;
+        }
+        Ok(removed)
     }
 
     async fn purge(&self, stream: &str, subject: &str) -> Result<u64, Failure> {

@@ -1,7 +1,5 @@
 //! A tenant leaves.
 
-use std::collections::BTreeSet;
-
 use longshore_proto::TenantId;
 use longshore_proto::fleet::CallFilter;
 use longshore_registry::AuditKind;
@@ -45,7 +43,6 @@ impl Parts {
         self.ledger.record(event(AuditKind::TenantPurged, actor).tenant(tenant).details(details)).await?;
 
         let mut left = Vec::new();
-        let extensions: BTreeSet<_> = installs.iter().map(|install| install.extension.clone()).collect();
         let mut removed = Removed {
             secrets: installs.iter().map(|install| install.secret_names.len() as u64).sum(),
             ..Removed::default()
@@ -67,8 +64,8 @@ impl Parts {
         }
         removed.schedules = self.data.remove_schedules(tenant, None).await?;
         removed.storage_entries = self.data.remove_storage(tenant, None).await?;
-        for extension in &extensions {
-            removed.ui_hints += self.data.remove_hints(extension).await?;
+        for install in &installs {
+            removed.ui_hints += self.data.remove_hints(install).await?;
         }
         for prefix in PREFIXES {
             let prefix = format!("{prefix}/{tenant}/");

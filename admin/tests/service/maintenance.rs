@@ -105,6 +105,14 @@ async fn a_purge_removes_all_of_one_tenant_and_nothing_of_another() {
         std::fs::create_dir_all(payload.parent().unwrap()).unwrap();
         std::fs::write(payload, "12345").unwrap();
     }
+    // Pages were called by name.
+    let hint = format!(
+        "$KV.longshore-ui-hints.{}.{}",
+        longshore_service::nats::buckets::token("a.b"),
+        "ab".repeat(32)
+    );
+    let client = admin.nats.client("admin").await;
+    async_nats::jetstream::new(client.client).publish(hint, "{}".into()).await.unwrap().await.unwrap();
     let purge = |confirm: &str| json!({ "confirm": confirm });
     admin.ask("POST", "/v1/tenants/t.1/purge", Some(purge("t.2"))).await.refused(403, "not_confirmed");
     let done = admin.ask("POST", "/v1/tenants/t.1/purge", Some(purge("t.1"))).await.ok();
@@ -114,6 +122,7 @@ async fn a_purge_removes_all_of_one_tenant_and_nothing_of_another() {
         ("tokens", 1),
         ("schedules", 1),
         ("storage_entries", 1),
+        ("ui_hints", 1),
         ("bundle_objects", 2),
         ("other_objects", 1),
         ("debug_streams", 1),
