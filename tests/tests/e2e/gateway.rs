@@ -3,6 +3,8 @@
 use longshore_tests::{Caller, Stack, store, wait};
 use serde_json::{Value, json};
 
+use super::load::runs;
+
 /// The guest that says what it was called with.
 fn echo(version: &str) -> Vec<u8> {
     let endpoints = [
@@ -314,4 +316,31 @@ async fn a_change_of_an_install_is_seen_by_every_gateway_at_once_and_nothing_els
     answers("the third version", &|status, text| status == 200 && text.starts_with('{')).await;
     admin.ok("DELETE", &path, Value::Null).await;
     answers("the refusal", &|status, text| status == 404 && text.contains("extension_not_found")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_an_idempotent_endpoint_moves_when_its_worker_dies_and_another_call_does_not() {
+    let guest_log = [("LONGSHORE_GUEST_LOG", "stdout")];
+    let (_stack, admin, workers, gateway) = Stack::standalone::<2>(&guest_log, &[]).await;
+    let mut workers = Vec::from(workers);
+    let endpoints = ["POST /again idempotent", "POST /once"];
+    admin.install("tenant-1", &one("count", "count", &endpoints), json!({})).await;
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    for (endpoint, expected) in [("again", 200), ("once", 502)] {
+        let calling = caller.clone();
+        let path = format!("com.longshore.test.count/{endpoint}?id={endpoint}-1&ms=2500");
+        let call = tokio::spawn(async move { calling.send("POST", &path, &[], "").await });
+        let runs_at = |workers: &[longshore_tests::Service]| {
+            let id = format!("{endpoint}-1");
+            workers.iter().position(|worker| runs([worker.lines()]).contains_key(&id))
+        };
+        let at =
+            wait::until("the call's run", wait::LIMIT, async || runs_at(&workers).ok_or("no run yet")).await;
+        workers.remove(at).kill();
+        let reply = call.await.unwrap();
+        assert_eq!(reply.transport, expected, "{endpoint}: {reply:?}");
+        if expected != 200 {
+            assert_eq!(reply.refusal(), (502, "worker_lost".to_owned()));
+        }
+    }
 }
