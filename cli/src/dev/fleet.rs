@@ -23,7 +23,7 @@ use super::s3::{ACCESS_KEY, SECRET_KEY};
 use super::{ports, ui::Ui};
 
 /// The prefix that makes the stream of everything `ext:debug`, as the existing guide reads it.
-pub(super) const STREAM_PREFIX: &str = "ext:debug";
+pub(crate) const STREAM_PREFIX: &str = "ext:debug";
 /// How long running calls may take after Ctrl-C. Shorter than in production: somebody waits at the keyboard.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// A worker prepares its engine, and a shim listens for workers for 3 s before it is ready.

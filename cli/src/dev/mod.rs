@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use longshore_service::lifecycle::Signals;
 
+pub(crate) use fleet::STREAM_PREFIX;
 pub use options::{DEFAULT_TENANT, DevArgs, Ports};
 
 use session::Session;

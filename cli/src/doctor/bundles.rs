@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use longshore_bundle::{BundleKey, BundleStore, Opened, StoreConfig, StoreError};
+use longshore_bundle::author::list;
+use longshore_bundle::{ArchiveLimits, BundleKey, BundleStore, Opened, StoreConfig, StoreError};
 use longshore_proto::ContentHash;
 use longshore_service::errors::chain;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::finding::Finding;
 
@@ -77,21 +78,27 @@ pub fn open(config: &StoreConfig) -> Result<std::sync::Arc<dyn BundleStore>, Fin
     })
 }
 
-/// Whether a bundle is at its key, and has its hash.
+/// Whether a bundle is at its key, has its hash, and can be unpacked: who uploads by hand may upload anything.
 pub async fn bundle(store: &dyn BundleStore, key: &BundleKey) -> Finding {
     let url = store.url(&key.object_key());
     let reading = async {
         let opened = store.open(key).await?;
-        Ok::<_, StoreError>(hash(opened).await)
+        Ok::<_, StoreError>(look(opened).await)
     };
     match tokio::time::timeout(READ_LIMIT, reading).await {
-        Ok(Ok(Ok((found, size)))) if found == key.hash => {
+        Ok(Ok(Ok(Looked { hash, size, refused: None }))) if hash == key.hash => {
             Finding::ok("bundle", format!("{url} ({}), its hash is right", crate::output::bytes(size)))
         }
-        Ok(Ok(Ok((found, _)))) => Finding::wrong(
+        Ok(Ok(Ok(Looked { hash, refused: Some(why), .. }))) if hash == key.hash => Finding::wrong(
+            "bundle",
+            "extract_failed",
+            format!("{url} has its hash, and cannot be unpacked: {why}"),
+            "it was broken before it was uploaded: pack and install it again, `longshore install DIR`",
+        ),
+        Ok(Ok(Ok(Looked { hash, .. }))) => Finding::wrong(
             "bundle",
             "archive_hash_mismatch",
-            format!("{url} has the hash {found}, and its install names {}", key.hash),
+            format!("{url} has the hash {hash}, and its install names {}", key.hash),
             "what is stored is another bundle, or damaged: install the one that is meant again, `longshore install BUNDLE`",
         ),
         Ok(Ok(Err(error))) => Finding::wrong(
@@ -116,20 +123,40 @@ pub async fn bundle(store: &dyn BundleStore, key: &BundleKey) -> Finding {
     }
 }
 
-async fn hash(opened: Opened) -> std::io::Result<(ContentHash, u64)> {
+/// What an object is.
+struct Looked {
+    hash: ContentHash,
+    size: u64,
+    /// Why it is no bundle.
+    refused: Option<String>,
+}
+
+/// Reads an object once, through a file that has no name: it may be 200 MiB.
+async fn look(opened: Opened) -> std::io::Result<Looked> {
     let mut reader = opened.body.take(MAX_BYTES + 1);
+    let mut file = tokio::fs::File::from_std(tempfile::tempfile()?);
     let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
         let read = reader.read(&mut buffer).await?;
         let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { break };
         hasher.update(part);
+        file.write_all(part).await?;
         size += part.len() as u64;
     }
     if size > MAX_BYTES {
         return Err(std::io::Error::other("it is over 200 MiB"));
     }
+    file.rewind().await?;
+    let file = file.into_std().await;
+    let listing =
+        tokio::task::spawn_blocking(move || list(std::io::BufReader::new(file), &ArchiveLimits::default()));
+    let refused = match listing.await.map_err(std::io::Error::other)? {
+        Ok((entries, _)) if entries.iter().any(|entry| entry.path == "manifest.json") => None,
+        Ok(_) => Some("it has no manifest.json".to_owned()),
+        Err(error) => Some(chain(&error).to_string()),
+    };
     let digest: [u8; 32] = hasher.finalize().into();
-    Ok((ContentHash::from_bytes(digest), size))
+    Ok(Looked { hash: ContentHash::from_bytes(digest), size, refused })
 }
 
 /// Whether the signature beside it is there; what it is worth, gateways and workers decide with their keys.
@@ -173,10 +200,29 @@ mod tests {
     async fn a_bundle_at_its_key_with_its_hash_is_ok() {
         let dir = tempfile::tempdir().unwrap();
         let folder = DirStore::new(dir.path());
-        folder.put(&key(b"bundle"), Content::Bytes("bundle".into())).await.unwrap();
-        assert_eq!(bundle(&folder, &key(b"bundle")).await.state, State::Ok);
+        let archive = longshore_bundle::archive::pack_files([("manifest.json", "{}")], 3).unwrap();
+        folder.put(&key(&archive), Content::Bytes(archive.clone().into())).await.unwrap();
+        let finding = bundle(&folder, &key(&archive)).await;
+        assert_eq!(finding.state, State::Ok, "{}", finding.message);
         assert_eq!(store(&folder).await.state, State::Ok);
-        assert_eq!(signature(&folder, &key(b"bundle"), None).await.code, "unsigned");
+        assert_eq!(signature(&folder, &key(&archive), None).await.code, "unsigned");
+    }
+
+    #[tokio::test]
+    async fn what_has_its_hash_and_is_no_bundle_cannot_be_extracted() {
+        let other = longshore_bundle::archive::pack_files([("readme.txt", "x")], 3).unwrap();
+        for bytes in [b"bundle", &b"PK\x03\x04"[..], b"", &other] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = DirStore::new(dir.path());
+            folder.put(&key(bytes), Content::Bytes(bytes.to_vec().into())).await.unwrap();
+            let finding = bundle(&folder, &key(bytes)).await;
+            assert_eq!(
+                (finding.state, finding.code),
+                (State::Wrong, "extract_failed"),
+                "{}",
+                finding.message
+            );
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use longshore_admin::api::{Fleet, InstallView};
 
 use super::finding::Finding;
+use super::servers::LastRun;
 use crate::fleet::installs::is;
 
 /// Finds the install that is meant: "Extension not found", and the one that another tenant has.
@@ -122,10 +123,12 @@ fn menu(install: &InstallView) -> Finding {
 }
 
 /// "WASM component panics": what its last run said.
-pub fn last_run(error: Option<&str>) -> Finding {
-    match error {
-        None => Finding::ok("last run", "no failure among the newest events"),
-        Some(error) => {
+pub fn last_run(found: Result<Option<LastRun>, &str>) -> Finding {
+    match found {
+        Err(why) => Finding::skipped("last run", why),
+        Ok(None) => Finding::skipped("last run", "none is among its debug events"),
+        Ok(Some(LastRun::Answered(when))) => Finding::ok("last run", format!("{when} answered")),
+        Ok(Some(LastRun::Failed(error))) => {
             let short: String = error.chars().take(600).collect();
             Finding::warning(
                 "last run",
@@ -241,8 +244,11 @@ mod tests {
 
     #[test]
     fn a_trap_of_the_last_run_is_shown_short() {
-        assert_eq!(last_run(None).state, State::Ok);
-        let finding = last_run(Some(&format!("wasm trap: unreachable {}", "x".repeat(5_000))));
+        assert_eq!(last_run(Ok(Some(LastRun::Answered("12:00".into())))).state, State::Ok);
+        assert_eq!(last_run(Ok(None)).state, State::Skipped, "nothing is known, so nothing is well");
+        assert_eq!(last_run(Err("why")).state, State::Skipped);
+        let failed = LastRun::Failed(format!("wasm trap: unreachable {}", "x".repeat(5_000)));
+        let finding = last_run(Ok(Some(failed)));
         assert!(finding.code == "last_run_failed" && finding.message.len() < 700);
     }
 

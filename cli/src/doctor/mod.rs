@@ -98,7 +98,9 @@ impl Doctor {
                 .chain(std::env::current_dir().map(|dir| dir.join(".venv/bin")))
                 .collect();
             findings.extend(servers::programs(&path));
-            findings.extend(servers::all(servers::PORTS.iter().map(servers::port)).await);
+            let read = |name: &str| std::env::var(name).ok();
+            findings
+                .extend(servers::all(servers::PORTS.iter().map(|port| servers::port(port.of(read)))).await);
         }
         findings.extend(servers::nats(&self.around).await);
         findings.push(servers::redis(&self.around).await);
@@ -196,8 +198,8 @@ impl Doctor {
             let url = format!("{gateway}/ext-ui/{}/{hash}/?tenant={tenant}", install.extension);
             findings.push(http::pages(&url, &http::get(http, &url).await));
         }
-        let error = servers::last_error(&self.around, &install.extension).await;
-        findings.push(installs::last_run(error.as_deref()));
+        let run = servers::last_run(&self.around, tenant, &install.extension).await;
+        findings.push(installs::last_run(run));
     }
 }
 

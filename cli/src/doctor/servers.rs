@@ -183,8 +183,16 @@ pub const PORTS: [Wanted; 2] = [
     Wanted { port: 4569, what: "the bundle store", variable: "LONGSHORE_DEV_S3_PORT" },
 ];
 
+impl Wanted {
+    /// The port that the variable names (`read` gives its text), where it names one.
+    pub fn of(&self, read: impl Fn(&str) -> Option<String>) -> Self {
+        let named = read(self.variable).and_then(|text| text.trim().parse().ok());
+        Self { port: named.unwrap_or(self.port), ..*self }
+    }
+}
+
 /// Whether a fleet could start here: "container does not start" is mostly a port that somebody has.
-pub async fn port(wanted: &Wanted) -> Finding {
+pub async fn port(wanted: Wanted) -> Finding {
     match tokio::net::TcpListener::bind(("127.0.0.1", wanted.port)).await {
         Ok(_) => Finding::ok("port", format!("{} is free for {}", wanted.port, wanted.what)),
         Err(error) => Finding::wrong(
@@ -220,37 +228,48 @@ pub fn programs(path: &[PathBuf]) -> Vec<Finding> {
     ]
 }
 
-/// How many events are looked at for the last failure.
+/// How many events of an extension are looked at for its last run.
 const EVENTS: usize = 500;
 
-/// The last failure of an extension among its debug events: traps are there with their backtrace.
-pub async fn last_error(around: &Surroundings, extension: &str) -> Option<String> {
-    let url = around.redis_url.as_ref()?;
+/// How the last run of a tenant's extension ended, by its debug events: traps are there with their backtrace. None: no run is among them.
+///
+/// # Errors
+/// Why it cannot be seen.
+pub async fn last_run(
+    around: &Surroundings,
+    tenant: &str,
+    extension: &str,
+) -> Result<Option<LastRun>, &'static str> {
+    let url =
+        around.redis_url.as_ref().ok_or("RUNNER_DEBUG_REDIS_URL is not set: there are no debug events")?;
+    // The tenant's own stream (interop 8): the one of everything is written in development alone, and full of others.
+    let prefix = &around.stream_prefix;
+    let stream = format!("{prefix}{}:{}", tenant.to_ascii_lowercase(), extension.to_ascii_lowercase());
     let ask = async {
-        let client = redis::Client::open(url.expose()).ok()?;
-        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-        let prefix =
-            std::env::var("RUNNER_DEBUG_REDIS_STREAM_PREFIX").unwrap_or_else(|_| "ext:debug".to_owned());
-        let stream = longshore_proto::event::DebugEvent::firehose_key(&prefix).to_owned();
-        let range: redis::streams::StreamRangeReply = redis::cmd("XREVRANGE")
-            .arg(stream)
-            .arg("+")
-            .arg("-")
-            .arg("COUNT")
-            .arg(EVENTS)
-            .query_async(&mut connection)
-            .await
-            .ok()?;
-        let field =
-            |entry: &redis::streams::StreamId, name: &str| entry.get::<String>(name).unwrap_or_default();
-        let newest = range.ids.iter().find(|entry| {
-            field(entry, "extension") == extension
-                && matches!(field(entry, "kind").as_str(), "error" | "response")
-        })?;
-        (field(newest, "kind") == "error")
-            .then(|| format!("{} {}", field(newest, "ts"), field(newest, "message")))
+        let client = redis::Client::open(url.expose())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(stream).arg("+").arg("-").arg("COUNT").arg(EVENTS);
+        command.query_async::<redis::streams::StreamRangeReply>(&mut connection).await
     };
-    tokio::time::timeout(LIMIT, ask).await.ok().flatten()
+    let Ok(Ok(range)) = tokio::time::timeout(LIMIT, ask).await else {
+        return Err("Redis does not answer; see its line");
+    };
+    let field = |entry: &redis::streams::StreamId, name: &str| entry.get::<String>(name).unwrap_or_default();
+    let newest = range.ids.iter().find(|entry| matches!(field(entry, "kind").as_str(), "error" | "response"));
+    Ok(newest.map(|entry| match field(entry, "kind").as_str() {
+        "error" => LastRun::Failed(format!("{} {}", field(entry, "ts"), field(entry, "message"))),
+        _ => LastRun::Answered(field(entry, "ts")),
+    }))
+}
+
+/// How a run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastRun {
+    /// With an answer, and when.
+    Answered(String),
+    /// When and why.
+    Failed(String),
 }
 
 /// Several things at a time, in order.
@@ -325,11 +344,15 @@ mod tests {
             what: "the gateway",
             variable: "RUNNER_DOCKER_PORT",
         };
-        let finding = port(&wanted).await;
+        let number = wanted.port.to_string();
+        let named = PORTS[0].of(|name| (name == "RUNNER_DOCKER_PORT").then(|| number.clone()));
+        assert_eq!(named.port, wanted.port, "the port that somebody has named is looked at");
+        assert_eq!(PORTS[0].of(|_| Some("none".to_owned())).port, 8085);
+        let finding = port(wanted).await;
         assert_eq!(finding.code, "port_in_use");
         assert!(finding.hint.unwrap().contains("RUNNER_DOCKER_PORT"));
-        let free = Wanted { port: closed().await, ..wanted };
-        assert_eq!(port(&free).await.state, State::Ok);
+        let free = Wanted { port: closed().await, ..named };
+        assert_eq!(port(free).await.state, State::Ok);
     }
 
     #[test]

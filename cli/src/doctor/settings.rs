@@ -3,6 +3,7 @@
 use longshore_bundle::StoreConfig;
 use longshore_service::config::Secret;
 
+use crate::dev::STREAM_PREFIX;
 use crate::dev::s3::{ACCESS_KEY, SECRET_KEY};
 use crate::fleet::place::DevFleet;
 
@@ -17,6 +18,8 @@ pub struct Surroundings {
     pub nats_password: Option<Secret>,
     /// Debug events; None: there are none.
     pub redis_url: Option<Secret>,
+    /// What the streams' names begin with.
+    pub stream_prefix: String,
     /// The bundle store, if it is known here.
     pub store: Option<StoreConfig>,
     /// A session of `longshore dev` runs.
@@ -67,6 +70,9 @@ impl Surroundings {
             nats_user: own(&["NATS_USER"]),
             nats_password: secret(own(&["NATS_PASSWORD"]).or_else(|| in_file("NATS_PASSWORD_FILE"))),
             redis_url: secret(own(&["RUNNER_DEBUG_REDIS_URL"]).or_else(|| of_dev(|fleet| &fleet.redis_url))),
+            // Without a word, what workers take without one.
+            stream_prefix: own(&["RUNNER_DEBUG_REDIS_STREAM_PREFIX"])
+                .unwrap_or_else(|| if dev.is_some() { STREAM_PREFIX } else { "ext-debug:" }.to_owned()),
             store,
             dev: dev.is_some(),
         }
@@ -95,6 +101,8 @@ mod tests {
         let found = find(&[], Some(&dev));
         assert_eq!(found.nats_url, "nats://127.0.0.1:1");
         assert_eq!(found.store.unwrap().base, "http://127.0.0.1:3/extensions");
+        assert_eq!(found.stream_prefix, "ext:debug");
+        assert_eq!(find(&[], None).stream_prefix, "ext-debug:");
         let found =
             find(&[("NATS_URL", "nats://a:1,nats://b:2"), ("RUNNER_BUNDLE_STORE_BASE", "/srv")], Some(&dev));
         assert_eq!((found.nats_url.as_str(), found.store.unwrap().base.as_str()), ("nats://a:1", "/srv"));
