@@ -1,6 +1,7 @@
 //! An S3 endpoint over a folder.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use longshore_bundle::BundleKey;
 use longshore_bundle::archive::{content_hash, pack_dir, pack_files};
@@ -49,9 +50,35 @@ impl Store {
         hash
     }
 
-    fn path(&self, tenant: &str, extension: &str, hash: ContentHash) -> PathBuf {
+    /// Where the endpoint keeps a tenant's objects.
+    pub fn folder(&self, tenant: &str) -> PathBuf {
+        self.bucket().join("tenants").join(tenant)
+    }
+
+    /// Dates every object of a tenant back, as if it had been put so long ago.
+    pub fn make_older(&self, tenant: &str, age: Duration) {
+        let date = SystemTime::now() - age;
+        let mut folders = vec![self.folder(tenant)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    std::fs::File::options().write(true).open(path).unwrap().set_modified(date).unwrap();
+                }
+            }
+        }
+    }
+
+    fn bucket(&self) -> PathBuf {
+        self.folder.path().join("buckets").join(BUCKET)
+    }
+
+    /// Where the endpoint keeps a bundle.
+    pub fn path(&self, tenant: &str, extension: &str, hash: ContentHash) -> PathBuf {
         let key = BundleKey { tenant: tenant.parse().unwrap(), extension: extension.parse().unwrap(), hash };
-        self.folder.path().join("buckets").join(BUCKET).join(key.object_key().as_str())
+        self.bucket().join(key.object_key().as_str())
     }
 }
 

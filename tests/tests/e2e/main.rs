@@ -12,6 +12,7 @@
 mod bodies;
 mod bundles;
 mod canary;
+mod cli;
 mod control;
 mod errors;
 mod every_example;

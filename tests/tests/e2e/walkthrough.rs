@@ -2,75 +2,13 @@
 //! page in a real browser with the sandbox of its frame, uninstall. docs/local-development.md walks the same steps.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use longshore_tests::admin::ADMIN_TOKEN;
-use longshore_tests::{Admin, Browser, Service, Stack, paths};
+use longshore_tests::{Admin, Browser, Service, Shell, Stack, paths};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 const TENANT: &str = "1573867a-384d-4555-a206-bcfd86440ac1";
 const EXTENSION: &str = "com.example.walkthrough";
-
-/// What a user types, with the fleet's address in the environment.
-struct Shell {
-    admin: String,
-    gateway: String,
-    folder: tempfile::TempDir,
-}
-
-impl Shell {
-    fn longshore(&self, args: &[&str]) -> (i32, Value, String) {
-        let output = Command::new(paths::program("longshore"))
-            .args(args)
-            .arg("--json")
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("HOME", self.folder.path())
-            .env("LONGSHORE_TENANT", TENANT)
-            .env("LONGSHORE_ADMIN_URL", &self.admin)
-            .env("LONGSHORE_ADMIN_TOKEN", ADMIN_TOKEN)
-            .env("LONGSHORE_GATEWAY_URL", &self.gateway)
-            .env(
-                "LONGSHORE_TOKEN",
-                std::fs::read_to_string(self.folder.path().join("token")).unwrap_or_default(),
-            )
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let said = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
-        (output.status.code().unwrap(), json, said)
-    }
-
-    fn ok(&self, args: &[&str]) -> Value {
-        let (code, json, said) = self.longshore(args);
-        assert_eq!(code, 0, "longshore {}: {said}", args.join(" "));
-        json
-    }
-
-    /// `curl`, with the head of the answer: status, headers and body.
-    fn curl(&self, args: &[&str], path: &str) -> (u16, String, Vec<u8>) {
-        let body = self.folder.path().join("body");
-        let head = self.folder.path().join("head");
-        let status = Command::new("curl")
-            .args(["--silent", "--show-error", "--max-time", "60", "--output"])
-            .arg(&body)
-            .arg("--dump-header")
-            .arg(&head)
-            .args(args)
-            .arg(format!("{}{path}", self.gateway))
-            .status()
-            .unwrap();
-        assert!(status.success(), "curl {args:?} {path}");
-        let head = std::fs::read_to_string(head).unwrap().to_lowercase();
-        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let bytes = std::fs::read(&body).unwrap_or_default();
-        let _ = std::fs::remove_file(body);
-        (code, head, bytes)
-    }
-}
 
 /// The project of somebody who has followed the guide: a handler, and a page with a script and a style sheet in files of their own.
 fn project(folder: &Path, greeting: &str) -> PathBuf {
@@ -126,23 +64,19 @@ fn project(folder: &Path, greeting: &str) -> PathBuf {
 async fn fleet() -> (Stack, Admin, [Service; 2], Service, Shell) {
     let gateway = [("LONGSHORE_DEV_TENANT", TENANT), ("EXT_STATIC_STRICT_VALIDATION", "false")];
     let (stack, admin, workers, gateway) = Stack::standalone::<2>(&[], &gateway).await;
-    let shell = Shell {
-        admin: admin.url(),
-        gateway: format!("http://{}", gateway.address()),
-        folder: tempfile::tempdir().unwrap(),
-    };
+    let shell = Shell::new(&admin, &gateway, TENANT);
     (stack, admin, workers, gateway, shell)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
-    let (stack, _admin, _workers, _gateway, shell) = fleet().await;
-    let project = project(shell.folder.path(), "First");
+    let (stack, _admin, _workers, _gateway, mut shell) = fleet().await;
+    let project = project(shell.folder(), "First");
     let folder = project.to_str().unwrap();
 
     // 5. Create the bundle: the same files give the same bytes, named by their hash; what a desktop leaves behind stays out.
     let packed = shell.ok(&["pack", folder, "--out", "bundle.tar.zst"]);
-    let archive = std::fs::read(shell.folder.path().join("bundle.tar.zst")).unwrap();
+    let archive = std::fs::read(shell.folder().join("bundle.tar.zst")).unwrap();
     let hash = packed["content_hash"].as_str().unwrap().to_owned();
     assert_eq!(hash, format!("sha256:{}", hex(&Sha256::digest(&archive))));
     let again = shell.ok(&["pack", folder, "--out", "again.tar.zst"]);
@@ -153,10 +87,10 @@ async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
 
     // Upload by hand, to the guide's key, and install what was uploaded.
     stack.store.upload(TENANT, &extension, &archive);
-    let (code, _, said) = shell.longshore(&["install", &hash, "--extension", &extension]);
+    let said = shell.longshore(&["install", &hash, "--extension", &extension]);
     assert!(
-        code != 0 && said.contains("cap:http.fetch"),
-        "without a grant it names what is asked for: {said}"
+        said.code != 0 && said.all.contains("cap:http.fetch"),
+        "without a grant it names what is asked for: {said:?}"
     );
     shell.ok(&["install", &hash, "--extension", &extension, "--grant-all"]);
     assert!(shell.ok(&["list"]).to_string().contains(&extension));
@@ -164,7 +98,7 @@ async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
     // 7. Call the handler through the gateway: with a token, from anywhere.
     let token = shell.ok(&["token", "create", "--access", "read"]);
     let secret = token["secret"].as_str().unwrap();
-    std::fs::write(shell.folder.path().join("token"), secret).unwrap();
+    shell.set("LONGSHORE_TOKEN", secret);
     let bearer = format!("authorization: Bearer {secret}");
     for name in [extension.as_str(), EXTENSION, "example.com.example.walkthrough"] {
         let (status, head, body) = shell.curl(&["-H", &bearer], &format!("/api/ext/{name}/hello"));
@@ -179,7 +113,7 @@ async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
 
     // The page, in a browser.
     let browser = Browser::start().await;
-    browser.open(&format!("{}/msp/extensions/{extension}/", shell.gateway)).await;
+    browser.open(&format!("{}/msp/extensions/{extension}/", shell.gateway())).await;
     browser.until("document.querySelector('iframe') !== null").await;
     assert_eq!(browser.value("document.querySelector('nav').textContent").await, "Walkthrough");
     let sandbox = browser.value("document.querySelector('iframe').getAttribute('sandbox')").await;
@@ -205,10 +139,10 @@ async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
     browser.leave_frame().await;
 
     // A bundle replaced by another is seen at once, by whoever has the page open and whoever opens it.
-    self::project(shell.folder.path(), "Second");
+    self::project(shell.folder(), "Second");
     let replaced = shell.ok(&["install", folder, "--grant-all"]);
     assert_ne!(replaced["install"]["version"]["content_hash"], packed["content_hash"], "{replaced:#}");
-    browser.open(&format!("{}/msp/extensions/{extension}/", shell.gateway)).await;
+    browser.open(&format!("{}/msp/extensions/{extension}/", shell.gateway())).await;
     browser.until("document.querySelector('iframe') !== null").await;
     browser.enter_frame("iframe").await;
     browser.until("document.body !== null && document.body.dataset.answer !== undefined").await;
@@ -220,14 +154,13 @@ async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
     shell.ok(&["uninstall", EXTENSION]);
     let (status, _, body) = shell.curl(&["-H", &bearer], &format!("/api/ext/{EXTENSION}/hello"));
     assert_eq!((status, code_in(&body).as_str()), (404, "extension_not_found"));
-    let (code, _, said) = shell.longshore(&["show", EXTENSION]);
-    assert_eq!(code, 3, "{said}");
+    assert_eq!(shell.longshore(&["show", EXTENSION]).failure(), (3, "install_not_found"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_sees_not_modified_ranges_compression_and_the_policy_of_a_page() {
     let (_stack, _admin, _workers, _gateway, shell) = fleet().await;
-    let project = project(shell.folder.path(), "Assets");
+    let project = project(shell.folder(), "Assets");
     let installed = shell.ok(&["install", project.to_str().unwrap(), "--grant-all"]);
     let hash = installed["install"]["version"]["content_hash"].as_str().unwrap().to_owned();
     let extension = installed["install"]["extension"].as_str().unwrap().to_owned();
