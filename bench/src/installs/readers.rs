@@ -48,7 +48,8 @@ pub async fn time_start(server: &Server) -> anyhow::Result<f64> {
 /// A worker's follower, which the server knows.
 pub async fn worker(server: &Server) -> anyhow::Result<InstallFollower> {
     let (client, link) = server.connect("worker").await?;
-    let follower = InstallFollower::start(client.clone(), link, &Tasks::new(), CancellationToken::new(), Vec::new);
+    let follower =
+        InstallFollower::start(client.clone(), link, &Tasks::new(), CancellationToken::new(), Vec::new);
     nats::round_trip(&client, "fleet.sync.bench", LIMIT).await?;
     Ok(follower)
 }

@@ -21,8 +21,8 @@ mod server;
 use crate::dispatch::{Call, CallResult};
 
 pub use budget::BodyBudget;
-pub(crate) use envelope::ReplyLost;
 pub use config::{ExecuteAuth, HttpConfig};
+pub(crate) use envelope::ReplyLost;
 pub use execute::MAX_JSON_BYTES;
 pub use health::{Probe, health};
 pub use metrics::HttpMetrics;

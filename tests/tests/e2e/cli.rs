@@ -142,6 +142,9 @@ async fn the_collection_removes_what_nobody_can_use_and_keeps_what_a_rollback_ne
     let extension = text(&installs[0], "/install/extension").to_owned();
     let old = stack.store.upload("tenant-1", &extension, &echo("0.1.0"));
     let young = stack.store.upload("tenant-1", &extension, &echo("0.2.0"));
+    // Of a tenant that has no install here: another platform's, which shares the store.
+    let foreign = stack.store.upload("elsewhere", &extension, &echo("0.1.0"));
+    stack.store.make_older("elsewhere", 40 * DAY);
     stack.store.make_older("tenant-1", 40 * DAY);
     stack.store.put("tenant-1", &extension, young, &echo("0.2.0"));
 
@@ -163,6 +166,7 @@ async fn the_collection_removes_what_nobody_can_use_and_keeps_what_a_rollback_ne
     assert_eq!(people.code, 0, "{}", people.all);
     assert!(people.stdout.contains(&old.hex()) && people.stdout.contains("looked at"), "{}", people.stdout);
     assert!(!is_there(&old.hex()) && is_there(&young.hex()));
+    assert!(stack.store.path("elsewhere", &extension, foreign).is_file(), "nobody here knows who calls it");
     let nothing = shell.ok(&["gc"]);
     assert_eq!((&nothing["keys"], &nothing["removed"]["bundle_objects"]), (&json!([]), &json!(0)));
 

@@ -375,10 +375,17 @@ fn a_stopped_call_that_runs_is_answered_and_its_worker_told() {
     b.m.submit(0, id(1), meta("a", true));
     let (_, call, _) = b.sends()[0];
     b.frame(1, 1, 7, Reply::Taken(call));
-    assert_eq!(b.m.held().map(|h| (h.state, h.worker)).collect::<Vec<_>>(), [(CallState::Running, Some(worker(1)))]);
+    assert_eq!(
+        b.m.held().map(|h| (h.state, h.worker)).collect::<Vec<_>>(),
+        [(CallState::Running, Some(worker(1)))]
+    );
     assert_eq!(b.m.stop(id(1), &stopped()), Some(CallState::Running));
     let outputs = b.outputs();
-    assert!(outputs.iter().any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled)));
+    assert!(
+        outputs
+            .iter()
+            .any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled))
+    );
     assert!(outputs.iter().any(|o| matches!(o, Output::Cancel { call: c, .. } if *c == call)));
     // Its late answer changes nothing.
     b.frame(2, 1, 8, Reply::Failed { call, error: ErrorCode::Cancelled.into() });
@@ -407,6 +414,8 @@ fn a_call_whose_lost_attempt_may_have_run_is_not_called_unsent_when_it_is_stoppe
     b.m.stop(id(1), &stopped());
     let outputs = b.outputs();
     assert!(
-        outputs.iter().any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled))
+        outputs
+            .iter()
+            .any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled))
     );
 }
