@@ -1,8 +1,10 @@
 //! A real headless Chromium, driven over WebDriver (W3C): six requests of JSON, sent by the client that the tests have anyway. The library for it
 //! (fantoccini) stands on a crate under the MPL, which this project's licence list does not have.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +15,6 @@ use crate::wait;
 
 /// One browser window. The browser ends with it.
 pub struct Browser {
-    /// Before the driver: ends the browser.
     session: String,
     http: Http,
     _driver: Process,
@@ -123,10 +124,24 @@ impl Browser {
         said.retain(|(level, _)| matches!(level.as_str(), "WARNING" | "SEVERE"));
         assert!(said.is_empty(), "the browser's console: {said:#?}");
     }
+}
 
-    /// Ends the browser.
-    pub async fn quit(self) {
-        self.command("DELETE", "", Value::Null).await;
+impl Drop for Browser {
+    /// The driver ends the browser. Killed with the driver alone, it would live on, and so would its profile.
+    fn drop(&mut self) {
+        let limit = Some(Duration::from_secs(10));
+        let ending = TcpStream::connect(self.http.address()).and_then(|mut driver| {
+            driver.set_read_timeout(limit)?;
+            let session = &self.session;
+            write!(
+                driver,
+                "DELETE /session/{session} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            )?;
+            driver.read_to_end(&mut Vec::new())
+        });
+        if let Err(error) = ending {
+            eprintln!("the browser may not have ended: {error}");
+        }
     }
 }
 

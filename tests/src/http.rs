@@ -39,6 +39,11 @@ impl Http {
         Self { client: Client::builder(TokioExecutor::new()).build(connector), address }
     }
 
+    /// The server.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Sends a request and reads the whole reply.
     pub async fn request(
         &self,

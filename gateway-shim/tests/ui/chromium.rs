@@ -114,5 +114,5 @@ async fn a_sandboxed_page_loads_calls_and_is_replaced_without_a_complaint() {
     browser.until("document.body !== null && document.body.dataset.version === '2'").await;
     browser.until("document.body.dataset.answer === '42'").await;
     browser.assert_no_complaints().await;
-    browser.quit().await;
+    drop(browser);
 }

@@ -148,7 +148,7 @@ async fn the_guides_walk_through_works_from_the_store_to_the_uninstall() {
     browser.until("document.body !== null && document.body.dataset.answer !== undefined").await;
     assert_eq!(browser.value("document.querySelector('h1').textContent").await, "Second");
     browser.assert_no_complaints().await;
-    browser.quit().await;
+    drop(browser);
 
     // Uninstall: the next call is a clear 404, other words than for a wrong path.
     shell.ok(&["uninstall", EXTENSION]);

@@ -3,6 +3,7 @@
 use async_nats::HeaderMap;
 use longshore_registry::INSTALLS;
 use longshore_tests::nats::Nats;
+use longshore_tests::wait;
 
 use crate::support::{change, connect, extension, follower, hash, install, operator, tenant, writer};
 
@@ -70,6 +71,8 @@ async fn after_a_reconnect_a_worker_looks_again_at_what_it_asks_about() {
     let mut server = Nats::start().await;
     let installs = writer(&server).await;
     installs.create_or_update(install("t", "held", 1)).await.unwrap();
+    installs.create_or_update(install("t", "gone", 1)).await.unwrap();
+    installs.remove(&tenant("t"), &extension("ext-gone")).await.unwrap();
     let (follower, held) = follower(&server).await;
     held.lock().push((tenant("t"), extension("ext-held")));
     held.lock().push((tenant("t"), extension("ext-gone")));
@@ -77,8 +80,9 @@ async fn after_a_reconnect_a_worker_looks_again_at_what_it_asks_about() {
     server.kill();
     server.start_again().await;
     assert_eq!(change(&mut changes, "t", "held").await.now.unwrap().version.content_hash, hash(1));
-    // Both are told as they are now; one of them is not there.
+    // What was removed has left a mark and is told. What never was an install is not: calls of `/v1/execute` need none and must not be stopped.
     let mut asked = follower.changes();
-    follower.recheck([(tenant("t"), extension("ext-gone"))]).await;
-    assert_eq!(change(&mut asked, "t", "gone").await.now, None);
+    follower.recheck(["ext-never", "ext-gone"].map(|id| (tenant("t"), extension(id)))).await;
+    let told = wait::within("a change", wait::LIMIT, asked.recv()).await.unwrap();
+    assert_eq!((told.extension, told.now), (extension("ext-gone"), None));
 }

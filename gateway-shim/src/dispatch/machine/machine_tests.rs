@@ -394,28 +394,21 @@ fn a_stopped_call_that_runs_is_answered_and_its_worker_told() {
 
 #[test]
 fn a_call_whose_lost_attempt_may_have_run_is_not_called_unsent_when_it_is_stopped() {
-    let mut b = Bench::with_workers(&[(1, 8), (2, 0)]);
+    // A pool that scales from zero: with its only worker lost, the call waits.
+    let mut b =
+        Bench::new(MachineConfig { hold_pools: [PoolName::default()].into(), ..MachineConfig::default() });
+    b.announce(0, 1, 8);
     b.m.submit(0, id(1), meta("a", true));
     let (_, call, _) = b.sends()[0];
     b.frame(1, 1, 7, Reply::Taken(call));
     for now in (100..12_000).step_by(100) {
-        if now % 1_000 == 0 {
-            b.announce(now, 2, 0);
-        }
         b.m.tick(now);
     }
-    // It was offered to the full worker, which bounces it.
-    let knocks: Vec<_> = b.sends().into_iter().filter(|(to, ..)| *to == worker(2)).collect();
-    for (_, call, _) in &knocks {
-        b.frame(12_000, 2, 0, Reply::Busy { call: *call, reason: BusyReason::Full });
-    }
-    assert!(b.m.held().all(|h| h.state == CallState::Waiting), "{knocks:?}");
+    assert_eq!(b.m.held().map(|h| h.state).collect::<Vec<_>>(), [CallState::Waiting]);
     b.outputs();
-    b.m.stop(id(1), &stopped());
+    assert_eq!(b.m.stop(id(1), &stopped()), Some(CallState::Waiting));
     let outputs = b.outputs();
-    assert!(
-        outputs
-            .iter()
-            .any(|o| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled))
-    );
+    let cancelled =
+        |o: &Output| matches!(o, Output::Answer { result: Err(e), .. } if e.code == ErrorCode::Cancelled);
+    assert!(outputs.iter().any(cancelled), "{outputs:?}");
 }
