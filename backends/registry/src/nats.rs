@@ -47,6 +47,8 @@ struct State {
     seen: u64,
     /// Why the watch does not hold now.
     trouble: Option<String>,
+    /// Whether that is because there is no bucket.
+    absent: bool,
 }
 
 /// What a process that watches installs counts.
@@ -125,12 +127,16 @@ impl NatsRegistry {
                         tracing::info!(installs, "the installs are known and watched");
                     }
                     self.0.metrics.watching.set(1);
-                    self.0.state.send_modify(|state| (state.complete, state.trouble) = (true, None));
+                    self.0.state.send_modify(|state| {
+                        (state.complete, state.trouble, state.absent) = (true, None, false)
+                    });
                     if let Some(condition) = &condition {
                         condition.set(true, "");
                     }
                 }
-                BucketEvent::Trouble(why) => {
+                BucketEvent::Trouble(ref why) | BucketEvent::Absent(ref why) => {
+                    let why = why.clone();
+                    let absent = matches!(event, BucketEvent::Absent(_));
                     self.0.metrics.watching.set(0);
                     if logged.as_ref() != Some(&why) {
                         tracing::warn!(%why, "installs are not watched now; what is known of them stays in force");
@@ -139,7 +145,9 @@ impl NatsRegistry {
                     if let (Some(condition), false) = (&condition, known) {
                         condition.set(false, why.clone());
                     }
-                    self.0.state.send_modify(|state| state.trouble = Some(why.clone()));
+                    self.0
+                        .state
+                        .send_modify(|state| (state.trouble, state.absent) = (Some(why.clone()), absent));
                     logged = Some(why);
                 }
             }
@@ -215,9 +223,8 @@ impl NatsRegistry {
         if state.complete {
             return Ok(());
         }
-        Err(RegistryError::NotReady(
-            state.trouble.clone().unwrap_or_else(|| "the bucket is being read".to_owned()),
-        ))
+        let why = state.trouble.clone().unwrap_or_else(|| "the bucket is being read".to_owned());
+        Err(if state.absent { RegistryError::NotKept(why) } else { RegistryError::NotReady(why) })
     }
 
     /// A tenant's install of an extension.

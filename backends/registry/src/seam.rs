@@ -13,6 +13,10 @@ pub enum RegistryError {
     /// The watch has not read the whole bucket yet, or its connection is gone for longer than what it knows may be used.
     #[error("installs are not known yet: {0}")]
     NotReady(String),
+    /// There is no bucket of installs: nobody keeps any in this fleet. A lookup has no answer all the same, because the admin service
+    /// may be about to make it.
+    #[error("no installs are kept here: {0}")]
+    NotKept(String),
     /// The platform did not answer within its budget, or with an error.
     #[error("the platform's registry did not answer")]
     Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -290,10 +290,12 @@ async fn find<D: Dispatch>(
         Err(error) => {
             tracing::warn!(%tenant, error = %chain(&error), "an install cannot be looked up");
             Err(match error {
-                RegistryError::NotReady(_) | RegistryError::Upstream(_) => CallError::new(
-                    ErrorCode::RegistryUnavailable,
-                    "installs cannot be looked up now: try again",
-                ),
+                RegistryError::NotReady(_) | RegistryError::NotKept(_) | RegistryError::Upstream(_) => {
+                    CallError::new(
+                        ErrorCode::RegistryUnavailable,
+                        "installs cannot be looked up now: try again",
+                    )
+                }
                 RegistryError::Damaged(_) => {
                     CallError::new(ErrorCode::Internal, "the install cannot be read")
                 }

@@ -123,7 +123,10 @@ impl<D: Dispatch> DispatchRunner<D> {
             Ok(Lookup::Found(install)) if install.extension == record.run.context.extension => {
                 call::of_install(record, &install, request_id).map_err(NotNow::Skipped)
             }
-            Ok(Lookup::Found(_) | Lookup::Absent) => Ok(call::as_stored(record, request_id)),
+            // A fleet without an admin service has no installs: calls of `/v1/execute` made its schedules.
+            Ok(Lookup::Found(_) | Lookup::Absent) | Err(RegistryError::NotKept(_)) => {
+                Ok(call::as_stored(record, request_id))
+            }
             // The rights as stored may be more than what the install has now: better late than so.
             Err(error @ (RegistryError::NotReady(_) | RegistryError::Upstream(_))) => {
                 Err(NotNow::Unknown(format!("its install cannot be looked up: {}", chain(&error))))

@@ -30,7 +30,7 @@ async fn handle(state: &UiState, head: &Parts) -> Result<Response, Refusal> {
     }
     let host = named(head).map_err(|()| Refusal::Empty(StatusCode::BAD_REQUEST))?;
     let found = state.registry.by_host(&host).await.map_err(|error| match error {
-        RegistryError::NotReady(_) => Refusal::registry(&error),
+        RegistryError::NotReady(_) | RegistryError::NotKept(_) => Refusal::registry(&error),
         RegistryError::Upstream(_) | RegistryError::Damaged(_) => {
             tracing::warn!(error = %longshore_service::errors::chain(&error), "a host cannot be looked up");
             Refusal::Empty(StatusCode::BAD_GATEWAY)

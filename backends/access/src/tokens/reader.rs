@@ -137,7 +137,7 @@ impl Tokens {
                     changed
                 });
             }
-            BucketEvent::Trouble(why) => self.trouble(why),
+            BucketEvent::Trouble(why) | BucketEvent::Absent(why) => self.trouble(why),
         }
     }
 

@@ -33,8 +33,8 @@ async fn a_gateway_that_starts_before_the_admin_service_becomes_ready_when_that_
     .await;
     assert!(why.contains("admin service"), "{why}");
     let error = registry.find(&tenant("t"), "x").await.unwrap_err();
-    assert!(matches!(error, RegistryError::NotReady(_)), "{error:?}");
-    assert!(matches!(registry.by_host("h").await, Err(RegistryError::NotReady(_))));
+    assert!(matches!(error, RegistryError::NotKept(_)), "{error:?}");
+    assert!(matches!(registry.by_host("h").await, Err(RegistryError::NotKept(_))));
     let writer = writer(&server).await;
     wait::within("a registry that is ready", wait::LIMIT, registry.ready()).await;
     wait::within("readiness", wait::LIMIT, readiness.ready()).await;

@@ -48,6 +48,8 @@ pub enum BucketEvent {
     Complete,
     /// The watch does not hold now, for this reason; it is tried again. What is known stays known.
     Trouble(String),
+    /// The server says that there is no such bucket: nobody has ever kept anything in it. It is looked for again.
+    Absent(String),
 }
 
 /// Watches a whole bucket.
@@ -157,10 +159,11 @@ impl BucketWatch {
                 }
             }
             Ok(Err(Failure::Absent)) => {
-                self.trouble(format!(
+                let why = format!(
                     "there is no bucket {} yet: the admin service makes it when it starts",
                     self.bucket
-                ));
+                );
+                self.queue.push_back(BucketEvent::Absent(why));
                 self.wait = ABSENT;
             }
             Ok(Err(Failure::Other(why))) => self.trouble(why),
