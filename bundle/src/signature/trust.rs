@@ -59,7 +59,7 @@ pub(super) struct TrustedKey {
 ///
 /// ```
 /// let text = "\
-/// # Who signs releases.
+/// ## Who signs releases.
 /// Key-Id: release-2026
 /// Not-Before: 2026-01-01
 /// Not-After: 2027-06-30T12:00:00Z
