@@ -13,6 +13,7 @@ pub mod child;
 pub mod cli_docs;
 pub mod config_docs;
 pub mod dev;
+mod developer;
 pub mod doctor;
 pub mod exit;
 pub mod fleet;

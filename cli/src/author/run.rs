@@ -21,7 +21,7 @@ use longshore_proto::extension_ids::ExtensionIds;
 use longshore_proto::limits::{MAX_BODY_BYTES, MAX_TIMEOUT_MS};
 use longshore_proto::manifest::Manifest;
 use longshore_proto::{
-    CallError, Capability, CapabilitySet, ContentHash, ExecutionId, ExtensionId, Limits, Run, TenantId, User,
+    CallError, Capability, CapabilitySet, ContentHash, ExecutionId, ExtensionId, Limits, Run, TenantId,
 };
 use longshore_secrets::{Opener, OpenerConfig};
 use longshore_worker::engine::config::EngineConfig;
@@ -247,15 +247,7 @@ fn call_message(
         },
         limits,
         capabilities,
-        user: Some(User {
-            user_id: "dev".into(),
-            user_email: "dev@localhost".into(),
-            user_name: "developer".into(),
-            user_type: "internal".into(),
-            client_name: String::new(),
-            client_id: None,
-            additional_fields: BTreeMap::new(),
-        }),
+        user: Some(crate::developer::developer()),
         secret_envelope: (!call.secrets.is_empty()).then(|| SecretEnvelope {
             ciphertext_b64: BASE64.encode(json!(call.secrets).to_string()),
             algorithm: Some("inline/base64".to_owned()),

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use longshore_proto::TenantId;
 use longshore_proto::execute::{ExecuteContext, ExecuteHttp, ExecuteRequest, ExecuteResponse};
-use longshore_proto::{TenantId, User};
 
 use super::examples::Installed;
 use super::http_client::HttpClient;
@@ -71,15 +71,7 @@ impl Call {
             },
             http: ExecuteHttp { method: "GET".into(), path: path.into(), ..ExecuteHttp::default() },
             providers: to.capabilities.clone(),
-            user: Some(User {
-                user_id: "dev".into(),
-                user_email: "dev@localhost".into(),
-                user_name: "developer".into(),
-                user_type: "internal".into(),
-                client_name: String::new(),
-                client_id: None,
-                additional_fields: BTreeMap::new(),
-            }),
+            user: Some(crate::developer::developer()),
             ..ExecuteRequest::default()
         };
         Ok(Self {
