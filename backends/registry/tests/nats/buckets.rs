@@ -1,7 +1,11 @@
 //! Settings with versions, and who may do what to which stream.
 
+use std::time::{Duration, Instant};
+
 use longshore_registry::{audit_settings, installs_settings, ui_hints_settings};
-use longshore_service::nats::buckets::{EnsureError, Ensured, Rights, Settings, VERSION_KEY, ensure};
+use longshore_service::nats::buckets::{
+    BucketEvent, BucketWatch, EnsureError, Ensured, Rights, Settings, VERSION_KEY, ensure,
+};
 use longshore_tests::nats::Nats;
 
 use crate::support::{connect, operator};
@@ -57,6 +61,21 @@ async fn what_is_not_there_or_works_otherwise_is_said_to_those_who_may_not_chang
     js.create_stream(other).await.unwrap();
     let error = ensure(&shim, &ui_hints_settings(1), Rights::CreateOnly).await.unwrap_err();
     assert!(matches!(error, EnsureError::Other { field: "max_msgs_per_subject", .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_not_there_is_looked_for_twice_a_second_and_not_more_often() {
+    let server = Nats::start().await;
+    let (client, link) = connect(&server, "shim").await;
+    let mut watch = BucketWatch::new(client, link, NAME);
+    while !matches!(watch.next().await.unwrap(), BucketEvent::Absent(_)) {}
+    // Only the lower bound is asserted: on a busy machine it takes longer, and never less. A loop without the pause took a core of the
+    // shim and one of nats-server, and everything else starved.
+    let begun = Instant::now();
+    for _ in 0..2 {
+        assert!(matches!(watch.next().await.unwrap(), BucketEvent::Absent(_)));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ pub struct BucketWatch {
     /// Told before anything else.
     queue: VecDeque<BucketEvent>,
     wait: Duration,
-    /// Whether the last attempt failed.
+    /// Whether the last attempt failed, so that `wait` comes before the next.
     failed: bool,
     /// Whether it has been told that there is no connection.
     away: bool,
@@ -164,6 +164,7 @@ impl BucketWatch {
                     self.bucket
                 );
                 self.queue.push_back(BucketEvent::Absent(why));
+                self.failed = true;
                 self.wait = ABSENT;
             }
             Ok(Err(Failure::Other(why))) => self.trouble(why),
