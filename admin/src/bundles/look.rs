@@ -4,6 +4,7 @@ use bytes::Bytes;
 use longshore_bundle::ArchiveLimits;
 use longshore_bundle::archive::UnpackError;
 use longshore_bundle::author::{Severity, review};
+use longshore_proto::ContentHash;
 use longshore_proto::manifest::Manifest;
 
 use super::Bundles;
@@ -13,6 +14,9 @@ use crate::http::Failure;
 
 /// Problems that one answer lists.
 const MAX_SHOWN: usize = 50;
+
+/// Bytes of manifests that are remembered.
+const REMEMBERED: u64 = 16 << 20;
 
 /// A valid bundle.
 #[derive(Debug, Clone)]
@@ -35,8 +39,11 @@ impl Looked {
 }
 
 impl Bundles {
-    /// Looks into an archive, one at a time.
+    /// Looks into an archive, one at a time. The same bytes are looked at once.
     pub(super) async fn look(&self, spooled: &Spooled) -> Result<Looked, Failure> {
+        if let Some(looked) = self.looked.get(&spooled.hash).await {
+            return Ok(looked);
+        }
         let _turn = self.looks.acquire().await.map_err(|error| Failure::internal(&error))?;
         let path = spooled.path().to_owned();
         let work = tokio::task::spawn_blocking(move || {
@@ -44,8 +51,19 @@ impl Bundles {
                 std::fs::read(&path).map_err(|e| Failure::unavailable("the temporary folder", &e))?;
             look(&archive)
         });
-        work.await.map_err(|error| Failure::internal(&error))?
+        let looked = work.await.map_err(|error| Failure::internal(&error))??;
+        self.looked.insert(spooled.hash, looked.clone()).await;
+        Ok(looked)
     }
+}
+
+/// Remembers what archives were found to be; each counts with its manifest as text, as read and with its warnings.
+pub(super) fn cache() -> moka::future::Cache<ContentHash, Looked> {
+    let weigher = |_: &ContentHash, looked: &Looked| {
+        let warnings: usize = looked.warnings.iter().map(String::len).sum();
+        u32::try_from(4 * looked.manifest_json.len() + warnings).unwrap_or(u32::MAX)
+    };
+    moka::future::Cache::builder().max_capacity(REMEMBERED).weigher(weigher).build()
 }
 
 fn look(archive: &[u8]) -> Result<Looked, Failure> {

@@ -36,6 +36,9 @@ pub struct Bundles {
     verifier: Option<Arc<Verifier>>,
     spools: Arc<Semaphore>,
     looks: Arc<Semaphore>,
+    /// What valid archives were found to be, by hash: who uploads and installs asks twice within a second, and for 12 MB of component each
+    /// look takes a quarter of one.
+    looked: moka::future::Cache<ContentHash, Looked>,
 }
 
 /// A bundle that was fetched and is what it is called.
@@ -57,6 +60,7 @@ impl Bundles {
             verifier,
             spools: Arc::new(Semaphore::new(AT_A_TIME)),
             looks: Arc::new(Semaphore::new(LOOKS)),
+            looked: look::cache(),
         }
     }
 

@@ -17,6 +17,14 @@ const AGAIN: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(250);
 
 impl Asker {
+    /// Has the workers of `pool` begin with a bundle that will probably be installed; nobody waits for their answers.
+    ///
+    /// # Errors
+    /// Nobody could be asked.
+    pub async fn warm_ahead(&self, pool: &PoolName, warm: Warm) -> Result<(), AskError> {
+        self.ask(&subject::control_all(pool), &ToWorkers::Warm(warm)).await.map(drop)
+    }
+
     /// Has the workers of `pool` fetch and compile a bundle, and waits at most `wait` until each of them has said that it is ready or
     /// cannot be.
     ///

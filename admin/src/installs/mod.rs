@@ -61,12 +61,7 @@ impl Parts {
         if wait.is_zero() || !install.enabled {
             return None;
         }
-        let warm = Warm {
-            v: PROTOCOL_VERSION,
-            tenant: install.tenant.clone(),
-            extension: install.extension.clone(),
-            content_hash: install.version.content_hash,
-        };
+        let warm = to_warm(bundle_of(install));
         match self.asker.warm(&self.heard, &install.pool, warm, wait).await {
             Ok(report) => Some(report),
             // The install is in force; that is what counts.
@@ -76,6 +71,23 @@ impl Parts {
             }
         }
     }
+
+    /// Another bundle of what a tenant has installed and enabled was uploaded: it is nearly always installed next, so workers compile it
+    /// while that is asked and decided. Two uploads that nobody installs cost a compilation each, in turn with others.
+    pub(crate) async fn warm_ahead(&self, key: BundleKey) {
+        let Ok(Some(install)) = self.installs.find(&key.tenant, key.extension.as_str()) else { return };
+        if !install.enabled || install.version.content_hash == key.hash {
+            return;
+        }
+        if let Err(error) = self.asker.warm_ahead(&install.pool, to_warm(key)).await {
+            tracing::debug!(%error, install = install.install_id, "workers could not be told of an upload");
+        }
+    }
+}
+
+fn to_warm(key: BundleKey) -> Warm {
+    let BundleKey { tenant, extension, hash } = key;
+    Warm { v: PROTOCOL_VERSION, tenant, extension, content_hash: hash }
 }
 
 fn not_found(tenant: &TenantId, reference: &str) -> Failure {

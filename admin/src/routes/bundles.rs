@@ -63,7 +63,12 @@ pub async fn upload(
         let upload =
             event(AuditKind::BundleUploaded, &actor).tenant(&tenant).extension(&received.key.extension);
         app.ledger.record(upload.details(details)).await?;
-        app.bundles.keep(received).await
+        let key = received.key.clone();
+        let uploaded = app.bundles.keep(received).await?;
+        if uploaded.has_component {
+            app.warm_ahead(key).await;
+        }
+        Ok::<_, Failure>(uploaded)
     });
     let uploaded = done.await.map_err(|error| Failure::internal(&error))??;
     let status = if uploaded.stored { StatusCode::CREATED } else { StatusCode::OK };

@@ -3,7 +3,7 @@
 use std::io;
 
 use longshore_proto::CapabilitySet;
-use longshore_proto::manifest::Manifest;
+use longshore_proto::manifest::{DEFAULT_ENTRY, Manifest};
 use serde::Serialize;
 
 use super::component::{self, Component};
@@ -55,7 +55,7 @@ impl Reviewed {
 /// # Errors
 /// The archive breaks a rule, or cannot be read.
 pub fn list(reader: impl io::Read, limits: &ArchiveLimits) -> Result<(Vec<Entry>, Report), ContentsError> {
-    let (entries, _, report) = read(reader, limits, None)?;
+    let (entries, [], report) = read(reader, limits, [])?;
     Ok((entries, report))
 }
 
@@ -69,7 +69,7 @@ pub fn file(
     path: &str,
     most: u64,
 ) -> Result<Option<Vec<u8>>, ContentsError> {
-    let (_, content, _) = read(archive, limits, Some((path, most)))?;
+    let (_, [content], _) = read(archive, limits, [(path, most)])?;
     Ok(content.filter(|content| content.len() as u64 <= most))
 }
 
@@ -79,7 +79,9 @@ pub fn file(
 /// # Errors
 /// The archive breaks a rule. A bad manifest or component is no error but a problem in the result.
 pub fn review(archive: &[u8], limits: &ArchiveLimits) -> Result<Reviewed, ContentsError> {
-    let (entries, manifest_json, report) = read(archive, limits, Some((FILE, manifest::MAX_BYTES as u64)))?;
+    // The component is nearly always where it is by default: then one pass over the archive is enough.
+    let wanted = [(FILE, manifest::MAX_BYTES as u64), (DEFAULT_ENTRY, component::MAX_BYTES)];
+    let (entries, [manifest_json, default_wasm], report) = read(archive, limits, wanted)?;
     let mut problems = Vec::new();
     let mut component = None;
     let mut checked = None;
@@ -93,9 +95,13 @@ pub fn review(archive: &[u8], limits: &ArchiveLimits) -> Result<Reviewed, Conten
     }
     if let Some(manifest) = &checked {
         let entry = manifest.entry();
-        let wasm = match entries.iter().any(|e| e.path == entry && e.skipped.is_none()) {
-            true => read(archive, limits, Some((entry, component::MAX_BYTES)))?.1,
-            false => None,
+        let wasm = if entry == DEFAULT_ENTRY {
+            default_wasm
+        } else if entries.iter().any(|e| e.path == entry && e.skipped.is_none()) {
+            let (_, [wasm], _) = read(archive, limits, [(entry, component::MAX_BYTES)])?;
+            wasm
+        } else {
+            None
         };
         let has_file = |path: &str| entries.iter().any(|e| e.path == path && e.skipped.is_none());
         component = check_parts(manifest, wasm.as_deref(), has_file, &mut problems);
@@ -159,18 +165,19 @@ pub(super) fn check_parts(
     component
 }
 
-/// Entries, the wanted file's content, counts.
-type Read = (Vec<Entry>, Option<Vec<u8>>, Report);
+/// Entries, the wanted files' contents, counts.
+type Read<const N: usize> = (Vec<Entry>, [Option<Vec<u8>>; N], Report);
 
-/// One pass: the list, and one file's content, if it is there and not larger than allowed.
-fn read(
+/// One pass: the list, and the contents of wanted files that are there, each to one byte more than is wanted of it.
+fn read<const N: usize>(
     reader: impl io::Read,
     limits: &ArchiveLimits,
-    wanted: Option<(&str, u64)>,
-) -> Result<Read, ContentsError> {
-    let mut listing = Listing { entries: Vec::new(), wanted, content: std::rc::Rc::default() };
+    wanted: [(&str, u64); N],
+) -> Result<Read<N>, ContentsError> {
+    let wanted = wanted.map(|(path, limit)| Wanted { path, limit, content: Shared::default() });
+    let mut listing = Listing { entries: Vec::new(), wanted: &wanted };
     let report = walk(io::BufReader::with_capacity(128 << 10, reader), limits, &mut listing)?;
-    let content = listing.content.borrow_mut().take();
+    let content = wanted.each_ref().map(|wanted| wanted.content.borrow_mut().take());
     let mut entries = listing.entries;
     for entry in &mut entries {
         entry.bytes = entry.counted.get();
@@ -199,7 +206,12 @@ impl Counted {
 
 struct Listing<'a> {
     entries: Vec<Counted>,
-    wanted: Option<(&'a str, u64)>,
+    wanted: &'a [Wanted<'a>],
+}
+
+struct Wanted<'a> {
+    path: &'a str,
+    limit: u64,
     content: Shared<Option<Vec<u8>>>,
 }
 
@@ -239,9 +251,9 @@ impl Sink for Listing<'_> {
         let entry = Counted::new(path.to_owned(), None);
         let counted = std::rc::Rc::clone(&entry.counted);
         self.entries.push(entry);
-        let keep = self.wanted.filter(|(wanted, _)| *wanted == path).map(|(_, limit)| {
-            *self.content.borrow_mut() = Some(Vec::new());
-            (std::rc::Rc::clone(&self.content), limit)
+        let keep = self.wanted.iter().find(|wanted| wanted.path == path).map(|wanted| {
+            *wanted.content.borrow_mut() = Some(Vec::new());
+            (std::rc::Rc::clone(&wanted.content), wanted.limit)
         });
         Ok(Writer { counted, keep })
     }
