@@ -107,6 +107,10 @@ pub enum CaptureLevel {
     /// The debug events of each run.
     #[default]
     Events,
+    /// The same, and a trace of each run.
+    Record,
+    /// The same, and a trace of each run that fails.
+    RecordErrors,
 }
 
 impl CaptureLevel {
@@ -115,7 +119,13 @@ impl CaptureLevel {
         match self {
             Self::Off => "off",
             Self::Events => "events",
+            Self::Record => "record",
+            Self::RecordErrors => "record_errors",
         }
+    }
+    /// Whether a trace may be published.
+    pub const fn records(self) -> bool {
+        matches!(self, Self::Record | Self::RecordErrors)
     }
     fn is_default(&self) -> bool {
         *self == Self::default()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{CaptureLevel, SecretEnvelope};
 use crate::capability::CapabilitySet;
-use crate::ids::{ContentHash, ExtensionId, PoolName, TenantId};
+use crate::ids::{ContentHash, ExecutionId, ExtensionId, PoolName, TenantId};
 use crate::limits::LimitSet;
 use crate::manifest::{Endpoint, Manifest, Ui};
 
@@ -56,6 +56,9 @@ pub struct Install {
     /// What is published of its runs.
     #[serde(default)]
     pub capture: CaptureLevel,
+    /// Traces for a while, on top of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
     /// Host names, lower-cased and without port, whose `GET /` leads to its pages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
@@ -65,6 +68,43 @@ pub struct Install {
     /// See [`Self::created_at`].
     #[serde(default)]
     pub updated_at: String,
+}
+
+/// Traces of an install's runs for a while (`longshore record on`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Until when, in Unix milliseconds.
+    pub until_ms: u64,
+    /// Of a million runs so many; all by default.
+    #[serde(default = "million")]
+    pub sample_ppm: u32,
+    /// Only those that fail.
+    #[serde(default)]
+    pub errors_only: bool,
+    /// Who switched it on.
+    #[serde(default)]
+    pub by: String,
+}
+
+impl Install {
+    /// What is published of one run. Every process that asks about the same run gets the same answer while the
+    /// install stays as it is: the sample is drawn from the run's id, which is random.
+    pub fn capture_of(&self, execution: ExecutionId, now_ms: u64) -> CaptureLevel {
+        let Some(recording) = self.recording.as_ref().filter(|r| now_ms < r.until_ms) else {
+            return self.capture;
+        };
+        let drawn = execution.as_bytes().iter().take(8).fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
+        match (drawn % 1_000_000 < u64::from(recording.sample_ppm), recording.errors_only) {
+            _ if self.capture == CaptureLevel::Record => CaptureLevel::Record,
+            (true, false) => CaptureLevel::Record,
+            (true, true) => CaptureLevel::RecordErrors,
+            (false, _) => self.capture,
+        }
+    }
+}
+
+fn million() -> u32 {
+    1_000_000
 }
 
 /// How many earlier versions an install remembers.

@@ -17,6 +17,7 @@ pub mod install;
 pub mod limits;
 pub mod manifest;
 pub mod subject;
+pub mod trace;
 pub mod wire;
 
 pub use call::{

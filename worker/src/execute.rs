@@ -120,7 +120,9 @@ impl Executor {
         let output = OutputConfig { line_bytes: self.config.line_bytes, guest_log: self.config.guest_log };
         let sink = match job.run.capture {
             CaptureLevel::Off => Arc::new(NoEvents),
-            CaptureLevel::Events => Arc::clone(&self.sink),
+            CaptureLevel::Events | CaptureLevel::Record | CaptureLevel::RecordErrors => {
+                Arc::clone(&self.sink)
+            }
         };
         let record = Arc::new(RunRecord::new(origin(&job), sink, output));
         let mut watch = Stopwatch::start();

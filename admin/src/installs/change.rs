@@ -304,6 +304,7 @@ fn blank(key: &BundleKey, install_id: String, version: InstalledVersion) -> Inst
         pool: PoolName::default(),
         weight: 1,
         capture: CaptureLevel::default(),
+        recording: None,
         hosts: Vec::new(),
         created_at: String::new(),
         updated_at: String::new(),

@@ -19,8 +19,10 @@ pub mod compat;
 mod output;
 pub mod record;
 mod recorded;
+pub mod recorder;
 pub mod scope;
 mod stdio;
+pub mod tape;
 pub(crate) mod wasi;
 pub(crate) mod wasi_http;
 

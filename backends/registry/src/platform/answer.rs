@@ -169,6 +169,7 @@ pub(super) fn install(
         pool: PoolName::default(),
         weight: 1,
         capture: CaptureLevel::default(),
+        recording: None,
         hosts: Vec::new(),
         created_at: updated_at.clone(),
         updated_at,
