@@ -25,7 +25,8 @@ use crate::process::{Process, ours};
 
 /// What is packed of `examples/hello-rust`: what its author would pack.
 pub const MANIFEST: &[u8] = include_bytes!("../../examples/hello-rust/manifest.json");
-const COMPONENT: &[u8] = include_bytes!("../../examples/hello-rust/dist/main.wasm");
+/// Its component.
+pub const COMPONENT: &[u8] = include_bytes!("../../examples/hello-rust/dist/main.wasm");
 
 /// Whose calls they are.
 pub const TENANT: &str = "bench";
@@ -35,6 +36,8 @@ pub const EXTENSION: &str = "hello-rust";
 pub const INSTALL: &str = "bench";
 /// Of either worker: the default of `worker`.
 const SLOTS: u32 = 8;
+/// The folder that is the bundle store, in that of the fleet.
+const STORE: &str = "store";
 /// Packed once, so the level does not matter.
 const PACK_LEVEL: i32 = 3;
 
@@ -63,7 +66,7 @@ pub struct Fleet {
     address: SocketAddr,
     key: BundleKey,
     server: Server,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Fleet {
@@ -71,7 +74,7 @@ impl Fleet {
     pub async fn start(kind: Kind<'_>) -> anyhow::Result<(Self, ExecuteResponse)> {
         let folder = tempfile::tempdir().context("no temporary folder")?;
         let (mut nats, server) = Server::start(folder.path()).await?;
-        let key = store_bundle(&folder.path().join("store"))?;
+        let key = store_bundle(&folder.path().join(STORE), EXTENSION, MANIFEST, COMPONENT)?;
         let mut worker = match &kind {
             Kind::Worker(settings) => real_worker(folder.path(), &server, settings)?,
             Kind::Echo(answer) => echo_worker(folder.path(), &server, answer)?,
@@ -90,7 +93,7 @@ impl Fleet {
         let first = first.context("the first call")?;
         let error = first.error.as_deref().unwrap_or("none");
         anyhow::ensure!(first.status == 200, "the first call: status {}, error {error}", first.status);
-        Ok((Self { shim, worker, nats, address, key, server, _folder: folder }, first))
+        Ok((Self { shim, worker, nats, address, key, server, folder }, first))
     }
 
     /// Calls by `/v1/execute`.
@@ -106,6 +109,16 @@ impl Fleet {
     /// What is called.
     pub fn key(&self) -> &BundleKey {
         &self.key
+    }
+
+    /// Puts one more bundle into its store.
+    pub fn store(&self, extension: &str, manifest: &[u8], component: &[u8]) -> anyhow::Result<BundleKey> {
+        store_bundle(&self.folder.path().join(STORE), extension, manifest, component)
+    }
+
+    /// Where its worker shows its metrics.
+    pub async fn worker_address(&mut self) -> anyhow::Result<SocketAddr> {
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, self.worker.port().await?)))
     }
 
     /// Its NATS.
@@ -139,11 +152,16 @@ pub fn answer_in(envelope: &ExecuteResponse) -> anyhow::Result<RunResponse> {
     })
 }
 
-/// A folder as bundle store, with the example in it.
-fn store_bundle(store: &Path) -> anyhow::Result<BundleKey> {
-    let archive = pack_files([("manifest.json", MANIFEST), ("dist/main.wasm", COMPONENT)], PACK_LEVEL)?;
+/// Puts a bundle into the folder that is the bundle store.
+fn store_bundle(
+    store: &Path,
+    extension: &str,
+    manifest: &[u8],
+    component: &[u8],
+) -> anyhow::Result<BundleKey> {
+    let archive = pack_files([("manifest.json", manifest), ("dist/main.wasm", component)], PACK_LEVEL)?;
     let key =
-        BundleKey { tenant: TENANT.parse()?, extension: EXTENSION.parse()?, hash: content_hash(&archive) };
+        BundleKey { tenant: TENANT.parse()?, extension: extension.parse()?, hash: content_hash(&archive) };
     let path = store.join(key.object_key().as_str());
     std::fs::create_dir_all(path.parent().unwrap_or(store))?;
     std::fs::write(&path, archive)?;
@@ -207,7 +225,7 @@ fn real_worker(folder: &Path, server: &Server, more: &[Setting]) -> anyhow::Resu
     let settings = [
         ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
         ("WORKER_SLOTS", SLOTS.to_string()),
-        ("BUNDLE_STORE_BASE", folder_setting("store")),
+        ("BUNDLE_STORE_BASE", folder_setting(STORE)),
         ("EXT_CACHE_ROOT", folder_setting("cache")),
     ];
     let mut command = ours_with("worker", server, "worker", settings)?;
@@ -239,7 +257,7 @@ mod tests {
     #[test]
     fn the_request_is_one_that_the_shim_takes() {
         let store = tempfile::tempdir().unwrap();
-        let key = store_bundle(store.path()).unwrap();
+        let key = store_bundle(store.path(), EXTENSION, MANIFEST, COMPONENT).unwrap();
         for (user, has_one) in [(User::One, true), (User::None, false)] {
             let request: ExecuteRequest = serde_json::from_slice(&request(&key, user)).unwrap();
             let routing = RoutingHeaders { tenant: Some(TENANT), extension: Some(EXTENSION) };

@@ -3,11 +3,13 @@
 //! Two fleets run side by side, each with a nats-server, a shim and one worker of its own. In one the worker is the
 //! real `worker` with `examples/hello-rust`; in the other it is the [`echo`] worker, which speaks the same protocol on
 //! NATS and answers the same bytes without running anything: the floor. What is between the two is the price of
-//! admission, sandbox and guest. [`gateway`] compares the route for browsers with `/v1/execute`. What a lookup among many
+//! admission, sandbox and guest. [`gateway`] compares the route for browsers with `/v1/execute`. [`capture`] compares installs whose runs are
+//! published or recorded with one whose runs are not. What a lookup among many
 //! installs costs and how fast a change of one is heard of ([`installs`]), and what one host call adds to its function
 //! ([`host_calls`]), is measured in this process.
 //! docs/benchmarks.md says how to read the tables.
 
+mod capture;
 mod cpu;
 mod echo;
 mod fleet;
@@ -19,7 +21,9 @@ mod measure;
 mod nats;
 mod options;
 mod process;
+mod redis;
 mod report;
+mod scrape;
 mod stats;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use crate::load::{self, Plan, Target};
 use crate::options::{Options, Part};
 use crate::report::{self, Level, Report};
 use crate::stats::Round;
-use crate::{gateway, host_calls, installs};
+use crate::{capture, gateway, host_calls, installs};
 
 /// Before the first round at a number of connections, for each fleet. Not counted: buffers grow, the engine's pool is
 /// touched for the first time.
@@ -44,6 +44,13 @@ pub async fn run(options: &Options, threads: &Handle) -> anyhow::Result<ExitCode
         let measured = host_calls::measure(options, threads).await.context("host calls")?;
         print!("{}", host_calls::table(&measured));
         report.host_calls = Some(measured);
+    }
+    if options.measures(Part::Capture) {
+        // On the heap: what it holds across its waits is large.
+        let measured =
+            Box::pin(capture::measure(options, &mut report.first_failure)).await.context("capture")?;
+        print!("{}", capture::table(&report, &measured));
+        report.capture = Some(measured);
     }
     if let Some(path) = &options.json {
         let json = serde_json::to_vec_pretty(&report)?;
@@ -84,32 +91,40 @@ impl<'a> Side<'a> {
 
 /// All rounds of both at one number of connections.
 pub async fn compare(
-    [first, second]: &[Side<'_>; 2],
+    sides: &[Side<'_>; 2],
     connections: usize,
     options: &Options,
     first_failure: &mut Option<String>,
 ) -> anyhow::Result<[Vec<Round>; 2]> {
+    turns(sides, connections, options, first_failure).await
+}
+
+/// All rounds of all sides at one number of connections.
+pub async fn turns<const N: usize>(
+    sides: &[Side<'_>; N],
+    connections: usize,
+    options: &Options,
+    first_failure: &mut Option<String>,
+) -> anyhow::Result<[Vec<Round>; N]> {
     let plan = Plan { connections, discard: DISCARD, measure: options.seconds };
     let warm_up = Plan { measure: WARM_UP.min(options.seconds), ..plan };
-    for side in [first, second] {
+    for side in sides {
         let load = load::run(side.target.clone(), warm_up).await?;
         if let Some(failure) = load.first_failure {
             anyhow::bail!("{} calls failed while warming up; the first: {failure}", load.failures);
         }
     }
-    let [mut of_first, mut of_second] = [Vec::new(), Vec::new()];
+    let mut rounds = [const { Vec::new() }; N];
     for number in 0..options.rounds.get() {
         eprintln!("{connections} connection(s): round {} of {}", number + 1, options.rounds);
-        // Whoever is second finds the machine warmer or hotter: that is not always the same.
-        if number % 2 == 0 {
-            of_first.push(round(first, plan, first_failure).await?);
-            of_second.push(round(second, plan, first_failure).await?);
-        } else {
-            of_second.push(round(second, plan, first_failure).await?);
-            of_first.push(round(first, plan, first_failure).await?);
+        // Whoever comes later finds the machine warmer or hotter: that is not always the same.
+        let mut order: Vec<_> = sides.iter().zip(&mut rounds).collect();
+        order.rotate_left(number % N);
+        for (side, rounds) in order {
+            rounds.push(round(side, plan, first_failure).await?);
         }
     }
-    Ok([of_first, of_second])
+    Ok(rounds)
 }
 
 async fn round(side: &Side<'_>, plan: Plan, first_failure: &mut Option<String>) -> anyhow::Result<Round> {

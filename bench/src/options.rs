@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::echo::EchoArgs;
 
 /// Measures warm calls to `hello-rust` beside the same HTTP and NATS hop with a worker that echoes, the gateway route beside
-/// `/v1/execute`, lookups and changes of installs, and host calls beside the bare functions.
+/// `/v1/execute`, lookups and changes of installs, host calls beside the bare
+/// functions, and what it costs to publish and to record runs.
 #[derive(Debug, Parser)]
 #[command(name = "longshore-bench", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -59,6 +60,9 @@ pub struct Options {
     /// Changes of installs that are timed.
     #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub changes: u32,
+    /// Seconds for which Redis stands still while runs are recorded; 0 leaves that out.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = stall)]
+    pub stall: Duration,
     /// Only one of the parts.
     #[arg(long)]
     pub only: Option<Part>,
@@ -75,6 +79,8 @@ pub enum Part {
     Installs,
     /// Host calls in this process.
     HostCalls,
+    /// Calls of installs whose runs are published, recorded, and neither.
+    Capture,
 }
 
 impl Options {
@@ -104,6 +110,10 @@ fn setting(text: &str) -> Result<Setting, &'static str> {
         }
         _ => Err("expected NAME=VALUE"),
     }
+}
+
+fn stall(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { seconds(text) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -142,13 +152,21 @@ mod tests {
     fn all_parts_are_measured_unless_one_is_named() {
         let parts = |args: &[&str]| {
             let options = parse(args).unwrap().options;
-            [Part::Calls, Part::Gateway, Part::Installs, Part::HostCalls].map(|part| options.measures(part))
+            [Part::Calls, Part::Gateway, Part::Installs, Part::HostCalls, Part::Capture]
+                .map(|part| options.measures(part))
         };
-        assert_eq!(parts(&[]), [true; 4]);
-        assert_eq!(parts(&["--only", "calls"]), [true, false, false, false]);
-        assert_eq!(parts(&["--only", "gateway"]), [false, true, false, false]);
-        assert_eq!(parts(&["--only", "installs"]), [false, false, true, false]);
-        assert_eq!(parts(&["--only", "host-calls"]), [false, false, false, true]);
+        assert_eq!(parts(&[]), [true; 5]);
+        assert_eq!(parts(&["--only", "calls"]), [true, false, false, false, false]);
+        assert_eq!(parts(&["--only", "gateway"]), [false, true, false, false, false]);
+        assert_eq!(parts(&["--only", "installs"]), [false, false, true, false, false]);
+        assert_eq!(parts(&["--only", "host-calls"]), [false, false, false, true, false]);
+        assert_eq!(parts(&["--only", "capture"]), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_stall_may_be_left_out() {
+        assert_eq!(parse(&["--stall", "0"]).unwrap().options.stall, Duration::ZERO);
+        assert_eq!(parse(&[]).unwrap().options.stall, Duration::from_secs(30));
     }
 
     #[test]
@@ -162,6 +180,7 @@ mod tests {
             ["--host-call-rounds", "0"],
             ["--lookups", "0"],
             ["--changes", "0"],
+            ["--stall", "-1"],
             ["--only", "nothing"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");

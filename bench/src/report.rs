@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::capture::Measured as Capture;
 use crate::gateway;
 use crate::host_calls::HostCalls;
 use crate::installs::Measured as Installs;
@@ -39,6 +40,8 @@ pub struct Report {
     pub installs: Option<Installs>,
     /// Host calls, if they were measured.
     pub host_calls: Option<HostCalls>,
+    /// Levels of capture, if they were measured.
+    pub capture: Option<Capture>,
 }
 
 /// All rounds at one number of connections.
@@ -67,6 +70,7 @@ impl Report {
             gateway: Vec::new(),
             installs: None,
             host_calls: None,
+            capture: None,
         }
     }
 
@@ -74,7 +78,8 @@ impl Report {
     pub fn failures(&self) -> u64 {
         let of_calls = self.levels.iter().flat_map(|level| level.echo.iter().chain(&level.worker));
         let of_gateway = self.gateway.iter().flat_map(|level| level.execute.iter().chain(&level.route));
-        of_calls.chain(of_gateway).map(|round| round.failures).sum()
+        let of_capture = self.capture.as_ref().map_or(0, Capture::failures);
+        of_calls.chain(of_gateway).map(|round| round.failures).sum::<u64>() + of_capture
     }
 }
 
@@ -222,6 +227,7 @@ mod tests {
             gateway: Vec::new(),
             installs: None,
             host_calls: None,
+            capture: None,
         }
     }
 

@@ -98,3 +98,32 @@ fn installs_are_looked_up_and_every_change_is_heard_of_by_all_four() {
         assert!(report["changes"]["by"][listener]["max_ms"].as_f64().unwrap() > 0.0, "{report}");
     }
 }
+
+#[test]
+fn installs_that_are_published_and_recorded_are_measured_beside_one_that_is_neither_and_redis_may_stand_still()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_longshore-bench"))
+        .args(["--only", "capture", "--seconds", "0.3", "--rounds", "1", "--connections", "2"])
+        .args(["--stall", "1", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("90 %: ") && text.contains("75 %: ") && text.contains("during"), "{text}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let report = &report["capture"];
+    for level in report["levels"].as_array().unwrap() {
+        for side in ["off", "events", "record"] {
+            assert!(level[side][0]["calls"].as_u64().unwrap() > 0, "{level}");
+        }
+    }
+    let written = &report["written"];
+    assert!(written["traces"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!((&written["events_lost"], &written["traces_lost"]), (&0.into(), &0.into()), "{report}");
+    for phase in ["before", "during", "after"] {
+        assert_eq!(report["stall"][phase]["failures"], 0, "{report}");
+    }
+}

@@ -18,8 +18,8 @@ use longshore_worker::execute::{Executor, ExecutorConfig};
 use longshore_worker::host::backends::{Backends, HostMetrics};
 
 use super::Round;
-use super::redis::Redis;
 use super::subject::{AtHand, Subject};
+use crate::redis::Redis;
 
 /// How long Redis may take to get all events of one measurement.
 const WRITTEN: Duration = Duration::from_secs(60);

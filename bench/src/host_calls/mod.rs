@@ -7,7 +7,6 @@
 
 mod bare;
 mod gated;
-mod redis;
 mod subject;
 mod table;
 

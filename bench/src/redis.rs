@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::Process;
 
 /// It ends when it is dropped.
 pub struct Redis {
-    _process: Process,
+    process: Process,
     port: u16,
 }
 
@@ -32,12 +33,33 @@ impl Redis {
             log.contains("Ready to accept connections").then_some(())
         };
         process.until("the first connection", ready).await?;
-        Ok(Self { _process: process, port })
+        Ok(Self { process, port })
+    }
+
+    /// Stops it where it is: it keeps its connections and answers nothing.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn stall(&self) -> anyhow::Result<Stalled> {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("redis-server has no process id")?;
+        kill_process(pid, Signal::STOP).context("redis-server cannot be stopped")?;
+        Ok(Stalled(pid))
     }
 
     /// Its address.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A server that answers nothing until this is dropped.
+pub struct Stalled(Pid);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        // It fails only if the process has ended.
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }
 
