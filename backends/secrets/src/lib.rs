@@ -22,6 +22,7 @@ mod scope;
 mod seal;
 mod secrets;
 mod texts;
+pub mod tokens;
 mod vault;
 
 pub use error::OpenError;
