@@ -1,4 +1,15 @@
-//! Traces as bytes and where they are kept: packing and proof ([`pack`], [`unpack`]), the streams by tenant in Redis with their index, and the
-//! self-contained file of `longshore export`. What stands in a trace is `longshore_proto::trace`.
+//! Traces as bytes and where they are kept: packing and proof ([`Packer`], [`unpack`]), the streams by tenant in
+//! Redis with their index, payloads in the bundle store, and the self-contained file of `longshore export`. What
+//! stands in a trace is `longshore_proto::trace`.
 
-mod codec;
+pub mod container;
+mod damage;
+mod pack;
+mod trace;
+mod unpack;
+
+pub use container::{MAX_PACKED_BYTES, MAX_RECORDS, MAX_UNPACKED_BYTES};
+pub use damage::Damage;
+pub use pack::{PackError, Packed, Packer, TrailerParts};
+pub use trace::{Call, End, Stream, Trace, check_payload, digest};
+pub use unpack::{unpack, unpack_within};
