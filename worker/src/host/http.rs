@@ -22,6 +22,7 @@ use super::bindings::alga::extension::types::{HttpError, HttpHeader, HttpRequest
 use super::call::{HostCall, wit_error};
 use super::recorded::{Hidden, Recorded, Room, object, recorded};
 use super::scope::RunScope;
+use super::taped::http::{Door, Sending};
 use super::{RunState, host_call};
 use crate::engine::meter::Stop;
 
@@ -181,11 +182,19 @@ impl RunScope {
 }
 
 /// `wasi:http/outgoing-handler` of one run.
-pub(super) struct Outgoing(Arc<RunScope>);
+pub(super) struct Outgoing {
+    scope: Arc<RunScope>,
+    door: Door,
+}
 
 impl Outgoing {
     pub(super) fn new(scope: &Arc<RunScope>) -> Self {
-        Self(Arc::clone(scope))
+        Self { scope: Arc::clone(scope), door: Door::default() }
+    }
+
+    /// What the run's tape has to do with a request.
+    pub(super) fn door(&mut self) -> &mut Door {
+        &mut self.door
     }
 }
 
@@ -206,13 +215,19 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _sent: Box<dyn Future<Output = HttpResult<()>> + Send>,
     ) -> Box<dyn Future<Output = HttpResult<Answer>> + Send> {
-        let scope = Arc::clone(&self.0);
+        let scope = Arc::clone(&self.scope);
         let options = options.unwrap_or_default();
         let begun = scope.charge_outbound().and_then(|()| {
             HostCall::begin(Arc::clone(&scope), "wasi:http.handle", Capability::HttpFetch, |room| {
                 head_shown(&request, room)
             })
         });
+        let paid = begun.as_ref().map(HostCall::is_granted).map_err(|stop| *stop);
+        let (answer_to, beside) = match self.door.send(&scope, paid, &request, &options) {
+            Sending::Live(answer_to, beside) => (answer_to, beside),
+            // What came of it is asked of the trace, not of this.
+            Sending::Played => return Box::new(std::future::pending()),
+        };
         Box::new(async move {
             let mut call = begun.map_err(|stop| {
                 // This interface has no way to end the run; the meter has.
@@ -221,6 +236,7 @@ impl WasiHttpHooks for Outgoing {
             })?;
             if !call.is_granted() {
                 call.publish("denied", |_| serde_json::Value::Null);
+                beside.end("denied", None);
                 return Err(Error::HttpRequestDenied);
             }
             let options = SendOptions {
@@ -237,11 +253,14 @@ impl WasiHttpHooks for Outgoing {
                 Ok(answer) => {
                     let status = answer.status().as_u16();
                     call.publish("ok", |room| object([("status", status.record(room))]));
+                    beside.end("ok", Some(status));
                     let done: Box<dyn Future<Output = HttpResult<()>> + Send> = Box::new(async { Ok(()) });
                     Ok((answer.map(|body| body.map_err(wasi_error).boxed_unsync()), done))
                 }
                 Err(error) => {
+                    answer_to.fail(&error.to_string());
                     call.note(error.to_string());
+                    beside.end("failed", None);
                     scope.egress_failed(&error);
                     let error = wasi_error(error);
                     call.publish("failed", |room| object([("error", room.text(&error.to_string()))]));

@@ -23,6 +23,7 @@ pub mod recorder;
 pub mod scope;
 mod stdio;
 pub mod tape;
+pub mod taped;
 pub(crate) mod wasi;
 pub(crate) mod wasi_http;
 
@@ -61,6 +62,7 @@ pub struct RunState {
     wasi_http: WasiHttpCtx,
     wasi_http_hooks: http::Outgoing,
     config: wasi::ConfigStore,
+    taped: taped::Notes,
 }
 
 impl RunState {
@@ -75,6 +77,7 @@ impl RunState {
             wasi_http: http::context(),
             wasi_http_hooks: http::Outgoing::new(&scope),
             config: wasi::ConfigStore::default(),
+            taped: taped::Notes::default(),
             scope,
         }
     }

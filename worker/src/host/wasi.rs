@@ -23,7 +23,7 @@ pub(super) const FIELDS_BYTES: usize = 128 << 10;
 /// that it never sends.
 pub(super) const BODY_WRITE_BYTES: usize = 64 << 10;
 /// Random bytes in one call: more traps.
-const RANDOM_BYTES: u64 = 1 << 20;
+pub(super) const RANDOM_BYTES: u64 = 1 << 20;
 /// Names of ours in the environment. An install's configuration cannot set them, not even those that a call lacks:
 /// a guest may believe them.
 const OURS: [&str; 7] = [
