@@ -72,7 +72,7 @@ check-deploy:
 	$(call step,deployment files)
 	@scripts/setup.sh --tests >/dev/null
 	@check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE_FILES)
-	@check-jsonschema --builtin-schema vendor.github-workflows docs/ci/extension.yml
+	@check-jsonschema --builtin-schema vendor.github-workflows docs/ci/extension.yml docs/ci/replay.yml
 	@NATS_SHIM_PASSWORD=check NATS_WORKER_PASSWORD=check NATS_CALLER_PASSWORD=check NATS_CONTROL_PASSWORD=check NATS_ADMIN_PASSWORD=check \
 		NATS_STORE_DIR='"$(CURDIR)/.longshore/check"' "$${NATS_SERVER_BIN:-nats-server}" -t -c deploy/nats.conf
 	@.venv/bin/python scripts/check-compose.py
@@ -105,7 +105,7 @@ check-dev:
 ##@ Measuring
 
 .PHONY: bench
-bench: setup bins ## Calls beside their floor, the gateway route, lookups and changes of installs, host calls
+bench: setup bins ## Calls beside their floor, the gateway route, lookups and changes of installs, host calls, capture
 	$(call step,bench)
 	@cargo run --quiet --locked -p longshore-bench -- $(BENCH)
 
