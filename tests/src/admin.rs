@@ -47,6 +47,46 @@ impl Admin {
         (reply.transport, json)
     }
 
+    /// Any request with another token, or none; the whole reply.
+    pub async fn send_as(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Reply {
+        let mut headers = vec![("content-type".to_owned(), "application/octet-stream".to_owned())];
+        headers.extend(token.map(|token| ("authorization".to_owned(), format!("Bearer {token}"))));
+        let reply = self.service.http().request(method, path, &headers, body).await;
+        reply.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"))
+    }
+
+    /// The bytes that a GET must be answered with.
+    pub async fn bytes(&self, path: &str) -> Bytes {
+        let reply = self.send_as(Some(ADMIN_TOKEN), "GET", path, "").await;
+        assert_eq!(reply.transport, 200, "{path}: {}", String::from_utf8_lossy(&reply.bytes));
+        reply.bytes
+    }
+
+    /// Summaries of a tenant's traces, of all pages; `query` is `extension=..&failed=true`.
+    pub async fn traces(&self, tenant: &str, query: &str) -> Vec<Value> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/tenants/{tenant}/traces?limit=200&{query}{cursor}");
+            let page = self.ok("GET", &path, Value::Null).await;
+            all.extend(page["traces"].as_array().unwrap().iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// Records the runs of an install: `recording` is the request.
+    pub async fn record(&self, tenant: &str, install: &str, recording: Value) -> Value {
+        self.ok("PUT", &format!("/v1/tenants/{tenant}/installs/{install}/recording"), recording).await
+    }
+
     /// A request with JSON that must be answered 2xx.
     pub async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let text = if body.is_null() { String::new() } else { body.to_string() };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands as _, AsyncConnectionConfig};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -72,6 +73,16 @@ impl Redis {
         self.process = None;
     }
 
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    pub fn stop(&mut self) {
+        self.process.as_mut().unwrap().signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&mut self) {
+        self.process.as_mut().unwrap().signal(Signal::CONT);
+    }
+
     /// Starts it again, empty, on the same port.
     pub async fn start_again(&mut self) {
         for _ in 0..50 {
@@ -134,9 +145,49 @@ impl Redis {
         keys
     }
 
+    /// The bytes of everything that is kept, whatever its type, by key: what somebody finds who has the whole server.
+    pub async fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut connection = self.connection().await;
+        let mut contents = BTreeMap::new();
+        for key in self.keys().await {
+            let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut connection).await.unwrap();
+            let read = match kind.as_str() {
+                "stream" => redis::cmd("XRANGE").arg(&key).arg("-").arg("+").to_owned(),
+                "hash" => redis::cmd("HGETALL").arg(&key).to_owned(),
+                "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").to_owned(),
+                "set" => redis::cmd("SMEMBERS").arg(&key).to_owned(),
+                "list" => redis::cmd("LRANGE").arg(&key).arg(0).arg(-1).to_owned(),
+                _ => redis::cmd("GET").arg(&key).to_owned(),
+            };
+            let mut bytes = Vec::new();
+            flatten(&read.query_async(&mut connection).await.unwrap(), &mut bytes);
+            contents.insert(key, bytes);
+        }
+        contents
+    }
+
     /// How many seconds a key has left; negative without an end.
     pub async fn ttl(&self, key: &str) -> i64 {
         redis::cmd("TTL").arg(key).query_async(&mut self.connection().await).await.unwrap()
+    }
+}
+
+/// Every string in a reply, a line each.
+fn flatten(value: &redis::Value, bytes: &mut Vec<u8>) {
+    match value {
+        redis::Value::BulkString(text) => {
+            bytes.extend_from_slice(text);
+            bytes.push(b'\n');
+        }
+        redis::Value::SimpleString(text) => bytes.extend(format!("{text}\n").into_bytes()),
+        redis::Value::Array(values) | redis::Value::Set(values) => {
+            values.iter().for_each(|value| flatten(value, bytes));
+        }
+        redis::Value::Map(pairs) => pairs.iter().for_each(|(name, value)| {
+            flatten(name, bytes);
+            flatten(value, bytes);
+        }),
+        _ => {}
     }
 }
 

@@ -29,13 +29,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// No secret: it goes wherever the canaries go, and has to be found there. Otherwise nothing would be proved by finding nothing.
-const MARKER: &str = "mark3r";
+pub(super) const MARKER: &str = "mark3r";
 const TENANT: &str = "tenant-mark3r";
 /// The operator's own token.
 const TOKEN: &str = "canary-runner-token-61fe";
 
 /// Values that the guest may read, each with characters that some encoding changes.
-fn plain() -> BTreeMap<&'static str, &'static str> {
+pub(super) fn plain() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
         ("plain", "canary-7Qz-plain-4f9d1c"),
         ("json", "can\"ary\\9d\u{e9}<5>&'quoted-json"),
@@ -47,17 +47,17 @@ fn plain() -> BTreeMap<&'static str, &'static str> {
 }
 
 /// One that it may only send.
-const HANDLE: &str = "canary-handle-5e2d90ab";
+pub(super) const HANDLE: &str = "canary-handle-5e2d90ab";
 
 /// Answers with what it got, in the words of an error: an upstream that repeats secrets to whoever asks.
-struct Echo {
-    address: SocketAddr,
+pub(super) struct Echo {
+    pub(super) address: SocketAddr,
     got: Arc<Mutex<Vec<Vec<u8>>>>,
     task: JoinHandle<()>,
 }
 
 impl Echo {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let got: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
@@ -75,7 +75,7 @@ impl Echo {
         Self { address, got, task }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
@@ -111,9 +111,9 @@ async fn answer(
 }
 
 /// What is searched, by the name of its place.
-type Places = BTreeMap<String, Vec<u8>>;
+pub(super) type Places = BTreeMap<String, Vec<u8>>;
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
+pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
@@ -211,7 +211,7 @@ fn needles() -> Vec<(String, String)> {
 }
 
 /// Every place with the names of what is in it and should not be.
-fn leaks(places: &Places) -> Vec<String> {
+pub(super) fn leaks(places: &Places) -> Vec<String> {
     let needles = needles();
     let mut found = Vec::new();
     for (place, text) in places {
