@@ -145,6 +145,13 @@ impl Redis {
         keys
     }
 
+    /// A command whose answer nobody wants.
+    pub async fn command(&self, words: &[&str]) {
+        let (name, args) = words.split_first().unwrap();
+        let answer = redis::cmd(name).arg(args).query_async::<redis::Value>(&mut self.connection().await).await;
+        answer.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+
     /// The bytes of everything that is kept, whatever its type, by key: what somebody finds who has the whole server.
     pub async fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let mut connection = self.connection().await;
