@@ -239,6 +239,8 @@ fn relay(to: &str, out: ResponseOutparam) {
             turns.push(ready.len().to_string());
             let Ok(permit) = stream.check_write() else { break };
             match source.read(permit) {
+                // Room there always is: waiting for both again would be no waiting.
+                Ok(bytes) if bytes.is_empty() => source.subscribe().block(),
                 Ok(bytes) => stream.write(&bytes).expect("a permitted write"),
                 Err(_) => break,
             }
