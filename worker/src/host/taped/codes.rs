@@ -6,20 +6,58 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
     DnsErrorPayload, ErrorCode, FieldSizePayload, TlsAlertReceivedPayload,
 };
 
-/// An error code; what its case has.
+/// An error code; what its case has. One without a payload is written as its name alone, which is also how somebody
+/// says it who wants to know what the guest would have done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub(super) struct Code {
     /// Its case in the WIT.
     pub(super) code: String,
     /// `rcode`, `alert-message`, `field-name` or the words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// `info-code`, `alert-id`, `field-size` or the size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
     /// The payload of `HTTP-request-header-size` is there, though it may be empty.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     payload: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Name(String),
+    Whole {
+        code: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u64>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        payload: bool,
+    },
+}
+
+impl From<Code> for Written {
+    fn from(Code { code, text, number, payload }: Code) -> Self {
+        match (text, number, payload) {
+            (None, None, false) => Self::Name(code),
+            (text, number, payload) => Self::Whole { code, text, number, payload },
+        }
+    }
+}
+
+impl From<Written> for Code {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Name(code) => Self { code, ..Self::default() },
+            Written::Whole { code, text, number, payload } => Self { code, text, number, payload },
+        }
+    }
+}
+
+/// Whether both name one case: in the spelling of the WIT or of Rust.
+fn is_same(one: &str, other: &str) -> bool {
+    let letters = |text: &str| text.bytes().filter(|b| *b != b'-').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+    letters(one) == letters(other)
 }
 
 impl Code {
@@ -81,20 +119,20 @@ macro_rules! codes {
             /// None: no version of the WIT has it.
             pub(super) fn error(&self) -> Option<ErrorCode> {
                 Some(match self.code.as_str() {
-                    $($plain_name => ErrorCode::$plain,)*
-                    $($long_name => ErrorCode::$long(self.number),)*
-                    $($short_name => ErrorCode::$short(self.short()),)*
-                    $($text_name => ErrorCode::$text(self.text.clone()),)*
-                    $($field_name => ErrorCode::$field(self.field_size()),)*
-                    "DNS-error" => ErrorCode::DnsError(DnsErrorPayload {
+                    $(code if is_same(code, $plain_name) => ErrorCode::$plain,)*
+                    $(code if is_same(code, $long_name) => ErrorCode::$long(self.number),)*
+                    $(code if is_same(code, $short_name) => ErrorCode::$short(self.short()),)*
+                    $(code if is_same(code, $text_name) => ErrorCode::$text(self.text.clone()),)*
+                    $(code if is_same(code, $field_name) => ErrorCode::$field(self.field_size()),)*
+                    code if is_same(code, "DNS-error") => ErrorCode::DnsError(DnsErrorPayload {
                         rcode: self.text.clone(),
                         info_code: self.short(),
                     }),
-                    "TLS-alert-received" => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
+                    code if is_same(code, "TLS-alert-received") => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
                         alert_id: self.short(),
                         alert_message: self.text.clone(),
                     }),
-                    "HTTP-request-header-size" => {
+                    code if is_same(code, "HTTP-request-header-size") => {
                         ErrorCode::HttpRequestHeaderSize(self.payload.then(|| self.field_size()))
                     }
                     _ => return None,
@@ -183,6 +221,16 @@ mod tests {
             let read: Code = longshore_proto::wire::decode(&written).unwrap();
             assert_eq!(format!("{:?}", read.error().unwrap()), format!("{code:?}"));
         }
+    }
+
+    #[test]
+    fn a_name_is_enough_and_may_be_spelled_as_in_rust() {
+        for name in ["connection-refused", "ConnectionRefused", "CONNECTION-REFUSED"] {
+            let read: Code = longshore_proto::wire::decode(&longshore_proto::wire::encode(&name).unwrap()).unwrap();
+            assert!(matches!(read.error(), Some(ErrorCode::ConnectionRefused)), "{name}");
+        }
+        let written = longshore_proto::wire::encode(&Code::from(&ErrorCode::ConnectionRefused)).unwrap();
+        assert_eq!(longshore_proto::wire::decode::<String>(&written).unwrap(), "connection-refused");
     }
 
     #[test]

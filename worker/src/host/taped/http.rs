@@ -116,13 +116,8 @@ impl Head {
     }
 }
 
-/// The result of [`HANDLE`].
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Handled {
-    Sent,
-    Error(Code),
-}
+/// The result of [`HANDLE`] and of `outgoing-body.finish`.
+type Done = Result<(), Code>;
 
 impl Door {
     /// Called for every request that goes through, once it is paid for. `begun`: whether the install grants it, or the
@@ -151,12 +146,12 @@ impl Door {
         self.sent.request = format!("{} {}", head.method, head.url);
         match step(scope, HANDLE, &head) {
             Ok(Step::Live(call)) if self.open => {
-                call.end(if is_granted { "ok" } else { "denied" }, &Handled::Sent);
+                call.end(if is_granted { "ok" } else { "denied" }, &Done::Ok(()));
                 Sending::Live(self.sent.clone(), Beside(Call(None)))
             }
             Ok(Step::Live(call)) => Sending::Live(Sent::default(), Beside(call)),
-            Ok(Step::Played(Handled::Sent)) => Sending::Played,
-            Ok(Step::Played(Handled::Error(code))) => {
+            Ok(Step::Played(Done::Ok(()))) => Sending::Played,
+            Ok(Step::Played(Done::Err(code))) => {
                 match code.error() {
                     Some(code) => self.refused = Some(code),
                     None => self.over = Some(unusable(scope, &format!("the error code {}", code.code))),
@@ -171,16 +166,17 @@ impl Door {
     }
 }
 
-/// What `future-incoming-response.get` gave.
+/// What `future-incoming-response.get` and `future-trailers.get` gave.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Got {
+enum Got<T> {
     /// Nothing yet.
+    #[serde(rename = "pending")]
     Pending,
     /// It was taken before.
+    #[serde(rename = "taken")]
     Taken,
-    Response(Response),
-    Error(Code),
+    Ok(T),
+    Err(Code),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -196,17 +192,6 @@ struct Response {
     body: Option<FieldValue>,
 }
 
-/// What `future-trailers.get` gave.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Trailers {
-    Pending,
-    Taken,
-    None,
-    Fields(Fields),
-    Error(Code),
-}
-
 #[derive(Serialize)]
 struct OfRequest<'a> {
     request: &'a str,
@@ -217,14 +202,6 @@ struct OfStream {
     stream: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     trailers: Option<Fields>,
-}
-
-/// The result of `outgoing-body.finish`.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Finished {
-    Ok,
-    Error(Code),
 }
 
 type Answer = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
@@ -421,13 +398,13 @@ impl RunState {
                 let (outcome, got) = match &answer {
                     None => ("pending", Got::Pending),
                     Some(Err(())) => ("taken", Got::Taken),
-                    Some(Ok(Err(code))) => ("failed", Got::Error(Code::from(code))),
+                    Some(Ok(Err(code))) => ("failed", Got::Err(Code::from(code))),
                     Some(Ok(Ok(response))) => {
                         let stream = self.new_input();
                         self.taped.put(response.rep(), Some(Note::Answer(stream)));
                         let response = self.table.get(response)?;
                         let (status, headers) = (response.status, fields(&response.headers));
-                        ("ok", Got::Response(Response { status, headers, stream: Some(stream), body: None }))
+                        ("ok", Got::Ok(Response { status, headers, stream: Some(stream), body: None }))
                     }
                 };
                 let note = sent.failed.get().filter(|_| outcome == "failed").cloned();
@@ -436,11 +413,11 @@ impl RunState {
             }
             Step::Played(Got::Pending) => Ok(None),
             Step::Played(Got::Taken) => Ok(Some(Err(()))),
-            Step::Played(Got::Error(code)) => match code.error() {
+            Step::Played(Got::Err(code)) => match code.error() {
                 Some(code) => Ok(Some(Ok(Err(code)))),
                 None => Err(unusable(&self.scope, &format!("the error code {}", code.code))),
             },
-            Step::Played(Got::Response(response)) => Ok(Some(Ok(Ok(self.played_answer(response)?)))),
+            Step::Played(Got::Ok(response)) => Ok(Some(Ok(Ok(self.played_answer(response)?)))),
         }
     }
 
@@ -448,6 +425,7 @@ impl RunState {
     fn played_answer(&mut self, response: Response) -> wasmtime::Result<Resource<HostIncomingResponse>> {
         let Response { status, headers, stream, body } = response;
         let headers = header_map(&headers).ok_or_else(|| unusable(&self.scope, "a header"))?;
+        let bytes_at_hand = body.is_some();
         let bytes = body.as_ref().map(|body| bytes::Bytes::copy_from_slice(body.as_bytes()));
         let body = Full::new(bytes.unwrap_or_default()).map_err(|never| match never {}).boxed_unsync();
         let view = self.http();
@@ -457,7 +435,8 @@ impl RunState {
         if let Some(stream) = stream {
             self.taped.seen(stream);
         }
-        self.taped.put(made.rep(), stream.map(Note::Answer));
+        let note = if bytes_at_hand { None } else { stream.map(Note::Answer) };
+        self.taped.put(made.rep(), note);
         Ok(made)
     }
 
@@ -476,23 +455,23 @@ impl RunState {
                     future,
                 )?;
                 let (outcome, got) = match &end {
-                    None => ("pending", Trailers::Pending),
-                    Some(Err(())) => ("taken", Trailers::Taken),
-                    Some(Ok(Err(code))) => ("failed", Trailers::Error(Code::from(code))),
-                    Some(Ok(Ok(None))) => ("ok", Trailers::None),
-                    Some(Ok(Ok(Some(trailers)))) => ("ok", Trailers::Fields(fields(self.table.get(trailers)?))),
+                    None => ("pending", Got::Pending),
+                    Some(Err(())) => ("taken", Got::Taken),
+                    Some(Ok(Err(code))) => ("failed", Got::Err(Code::from(code))),
+                    Some(Ok(Ok(None))) => ("ok", Got::Ok(None)),
+                    Some(Ok(Ok(Some(trailers)))) => ("ok", Got::Ok(Some(fields(self.table.get(trailers)?)))),
                 };
                 call.end(outcome, &got);
                 Ok(end)
             }
-            Step::Played(Trailers::Pending) => Ok(None),
-            Step::Played(Trailers::Taken) => Ok(Some(Err(()))),
-            Step::Played(Trailers::None) => Ok(Some(Ok(Ok(None)))),
-            Step::Played(Trailers::Error(code)) => match code.error() {
+            Step::Played(Got::Pending) => Ok(None),
+            Step::Played(Got::Taken) => Ok(Some(Err(()))),
+            Step::Played(Got::Ok(None)) => Ok(Some(Ok(Ok(None)))),
+            Step::Played(Got::Err(code)) => match code.error() {
                 Some(code) => Ok(Some(Ok(Err(code)))),
                 None => Err(unusable(&self.scope, &format!("the error code {}", code.code))),
             },
-            Step::Played(Trailers::Fields(trailers)) => {
+            Step::Played(Got::Ok(Some(trailers))) => {
                 let map = header_map(&trailers).ok_or_else(|| unusable(&self.scope, "a trailer"))?;
                 let view = self.http();
                 let map = FieldMap::new_immutable(view.hooks, map);
@@ -514,12 +493,12 @@ impl RunState {
                 let of = OfStream { stream, trailers: shown.map(|trailers| fields(trailers)) };
                 match self.step("wasi:http/types.outgoing-body.finish", &of)? {
                     Step::Live(call) => call,
-                    Step::Played(finished) => {
+                    Step::Played::<Done>(finished) => {
                         self.table.delete(body)?;
                         trailers.map(|trailers| self.table.delete(trailers)).transpose()?;
                         return match finished {
-                            Finished::Ok => Ok(Ok(())),
-                            Finished::Error(code) => match code.error() {
+                            Ok(()) => Ok(Ok(())),
+                            Err(code) => match Code::error(&code) {
                                 Some(code) => Ok(Err(code)),
                                 None => Err(unusable(&self.scope, &format!("the error code {}", code.code))),
                             },
@@ -535,12 +514,12 @@ impl RunState {
         );
         match finished {
             Ok(()) => {
-                call.end("ok", &Finished::Ok);
+                call.end("ok", &Done::Ok(()));
                 Ok(Ok(()))
             }
             Err(error) => {
                 let code = wit::Host::convert_error_code(&mut self.http(), error)?;
-                call.end("failed", &Finished::Error(Code::from(&code)));
+                call.end("failed", &Done::Err(Code::from(&code)));
                 Ok(Err(code))
             }
         }

@@ -31,15 +31,22 @@ pub(super) struct On {
 
 /// What a call on a stream gave; bytes are in the trace's entry for the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub(super) enum Flow {
-    /// So many bytes: read, or that may be written.
-    Bytes(u64),
-    /// Done.
-    Done,
-    /// `stream-error.closed`.
-    Closed,
-    /// `stream-error.last-operation-failed`.
+    /// Done; with a number of bytes: read, or that may be written.
+    Ok(Option<u64>),
+    /// A `stream-error`.
+    Err(Broken),
+    /// It ended the run.
+    Trap(String),
+}
+
+/// A `stream-error`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Broken {
+    /// `closed`, or what somebody wishes that had happened, in words.
+    Word(String),
+    /// `last-operation-failed`.
     Failed {
         /// In words.
         error: String,
@@ -47,45 +54,44 @@ pub(super) enum Flow {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<Code>,
     },
-    /// It ended the run.
-    Trap(String),
 }
+
+const CLOSED: &str = "closed";
 
 impl Flow {
     pub(super) fn of(result: &StreamResult<u64>, counts: bool) -> Self {
         match result {
-            Ok(bytes) if counts => Self::Bytes(*bytes),
-            Ok(_) => Self::Done,
-            Err(StreamError::Closed) => Self::Closed,
-            Err(StreamError::LastOperationFailed(error)) => Self::Failed {
+            Ok(bytes) => Self::Ok(counts.then_some(*bytes)),
+            Err(StreamError::Closed) => Self::Err(Broken::Word(CLOSED.to_owned())),
+            Err(StreamError::LastOperationFailed(error)) => Self::Err(Broken::Failed {
                 error: error.to_string(),
                 code: error.downcast_ref::<ErrorCode>().map(Code::from),
-            },
+            }),
             Err(StreamError::Trap(error)) => Self::Trap(error.root_cause().to_string()),
         }
     }
 
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Bytes(_) | Self::Done => "ok",
-            Self::Closed => "closed",
-            Self::Failed { .. } => "last-operation-failed",
+            Self::Ok(_) => "ok",
+            Self::Err(Broken::Word(_)) => CLOSED,
+            Self::Err(Broken::Failed { .. }) => "last-operation-failed",
             Self::Trap(_) => "trap",
         }
     }
 
     pub(super) fn result(self) -> StreamResult<u64> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Done => Ok(0),
-            Self::Closed => Err(StreamError::Closed),
-            Self::Failed { error, code } => {
-                let code = code.and_then(|code| code.error());
-                let error = code.map_or_else(|| wasmtime::Error::msg(error), wasmtime::Error::new);
-                Err(StreamError::LastOperationFailed(error))
+        let (error, code) = match self {
+            Self::Ok(bytes) => return Ok(bytes.unwrap_or_default()),
+            Self::Err(Broken::Word(word)) if word.eq_ignore_ascii_case(CLOSED) => {
+                return Err(StreamError::Closed);
             }
-            Self::Trap(words) => Err(StreamError::Trap(wasmtime::Error::msg(words))),
-        }
+            Self::Trap(words) => return Err(StreamError::Trap(wasmtime::Error::msg(words))),
+            Self::Err(Broken::Word(words)) => (words, None),
+            Self::Err(Broken::Failed { error, code }) => (error, code.and_then(|code| code.error())),
+        };
+        let error = code.map_or_else(|| wasmtime::Error::msg(error), wasmtime::Error::new);
+        Err(StreamError::LastOperationFailed(error))
     }
 }
 
@@ -196,7 +202,7 @@ impl RunState {
                 // Skipped bytes are part of the stream: what skips in wasmtime reads and forgets.
                 let read = self.read_live(stream, length, how.blocking).await;
                 let (flow, read) = match read {
-                    Ok(bytes) => (Flow::Bytes(bytes.len() as u64), Ok(bytes)),
+                    Ok(bytes) => (Flow::Ok(Some(bytes.len() as u64)), Ok(bytes)),
                     Err(error) => {
                         let failed = Err(error);
                         (Flow::of(&failed, true), failed.map(|_| Vec::new()))
