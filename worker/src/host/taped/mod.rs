@@ -256,3 +256,119 @@ fn header_map(fields: &Fields) -> Option<::http::HeaderMap> {
     }
     Some(map)
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::LinkerInstance;
+
+    use super::*;
+
+    /// Every function that is shadowed, by the interface's name in wasmtime's linker.
+    const SHADOWED: [(&str, &[&str]); 14] = [
+        ("wasi:clocks/wall-clock@0.2.12", &["now", "resolution"]),
+        (
+            "wasi:clocks/monotonic-clock@0.2.12",
+            &["now", "resolution", "subscribe-instant", "subscribe-duration"],
+        ),
+        ("wasi:random/random@0.2.12", &["get-random-bytes", "get-random-u64"]),
+        ("wasi:random/insecure@0.2.12", &["get-insecure-random-bytes", "get-insecure-random-u64"]),
+        ("wasi:random/insecure-seed@0.2.12", &["insecure-seed"]),
+        ("wasi:io/poll@0.2.12", &["poll", "[method]pollable.block", "[method]pollable.ready"]),
+        (
+            "wasi:io/streams@0.2.12",
+            &[
+                "[method]input-stream.read",
+                "[method]input-stream.blocking-read",
+                "[method]input-stream.skip",
+                "[method]input-stream.blocking-skip",
+                "[method]input-stream.subscribe",
+                "[method]output-stream.check-write",
+                "[method]output-stream.write",
+                "[method]output-stream.blocking-write-and-flush",
+                "[method]output-stream.flush",
+                "[method]output-stream.blocking-flush",
+                "[method]output-stream.write-zeroes",
+                "[method]output-stream.blocking-write-zeroes-and-flush",
+                "[method]output-stream.splice",
+                "[method]output-stream.blocking-splice",
+                "[method]output-stream.subscribe",
+            ],
+        ),
+        ("wasi:io/error@0.2.12", &["[method]error.to-debug-string"]),
+        ("wasi:cli/stdin@0.2.12", &["get-stdin"]),
+        ("wasi:cli/stdout@0.2.12", &["get-stdout"]),
+        ("wasi:cli/stderr@0.2.12", &["get-stderr"]),
+        ("wasi:http/outgoing-handler@0.2.12", &["handle"]),
+        (
+            "wasi:http/types@0.2.12",
+            &[
+                "[method]future-incoming-response.get",
+                "[method]future-incoming-response.subscribe",
+                "[method]future-trailers.get",
+                "[method]future-trailers.subscribe",
+                "[method]incoming-request.consume",
+                "[method]incoming-response.consume",
+                "[method]incoming-body.stream",
+                "[static]incoming-body.finish",
+                "[method]outgoing-request.body",
+                "[method]outgoing-response.body",
+                "[method]outgoing-body.write",
+                "[static]outgoing-body.finish",
+                "[static]response-outparam.set",
+            ],
+        ),
+        // Nothing of the configuration depends on the outside.
+        ("wasi:config/store@0.2.0-rc.1", &[]),
+    ];
+
+    fn is_defined(instance: &mut LinkerInstance<'_, RunState>, function: &str) -> bool {
+        instance.func_wrap(function, |_, (): ()| Ok(())).is_err()
+    }
+
+    /// A version that wasmtime does not know would be a second interface beside its own.
+    #[test]
+    fn what_is_shadowed_is_what_wasmtime_defines() {
+        let engine = wasmtime::Engine::default();
+        let mut linker = crate::host::linker(&engine, false).unwrap();
+        for (interface, functions) in SHADOWED {
+            let mut instance = linker.instance(interface).unwrap();
+            for function in functions {
+                assert!(is_defined(&mut instance, function), "wasmtime has no {interface} {function}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_function_of_the_list_is_shadowed() {
+        let mut linker = Linker::new(&wasmtime::Engine::default());
+        shadow(&mut linker).unwrap();
+        linker.allow_shadowing(false);
+        for (interface, functions) in SHADOWED {
+            for function in functions {
+                let mut instance = linker.instance(interface).unwrap();
+                assert!(is_defined(&mut instance, function), "{interface} {function} is not shadowed");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_come_back_as_they_were_and_others_are_none() {
+        let mut map = ::http::HeaderMap::new();
+        for value in [&b"one"[..], b"gr\xfcn", b""] {
+            map.append("x-a", ::http::HeaderValue::from_bytes(value).unwrap());
+        }
+        let written = wire::encode(&fields(&map)).unwrap();
+        let read: Fields = wire::decode(&written).unwrap();
+        assert_eq!(header_map(&read), Some(map));
+        assert_eq!(header_map(&vec![("a b".to_owned(), FieldValue::new(b"1"))]), None);
+        assert_eq!(header_map(&vec![("a".to_owned(), FieldValue::new(b"1\r\nb: 2"))]), None);
+    }
+
+    #[test]
+    fn a_stream_that_the_trace_has_numbered_is_not_numbered_again() {
+        let mut notes = Notes::default();
+        notes.seen(4);
+        notes.seen(3);
+        assert_eq!(notes.next_stream, Some(5));
+    }
+}
