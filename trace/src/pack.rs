@@ -4,7 +4,9 @@ use bytes::Bytes;
 use longshore_proto::TenantId;
 use longshore_proto::trace::{Entry, Header, Record, Summary, TRACE_VERSION, Trailer, Unreplayable};
 
+use crate::Damage;
 use crate::container::{self, MAX_PACKED_BYTES, MAX_RECORDS, MAX_UNPACKED_BYTES};
+use crate::trace::Trace;
 
 /// Room that is left for the trailer and what a recorder writes at the end of a run, when [`Packer::is_full`] says
 /// that no more host calls fit.
@@ -66,6 +68,33 @@ pub struct Packed {
     pub bytes: Bytes,
     /// For the list.
     pub summary: Summary,
+}
+
+impl Packed {
+    /// From a packed trace, such as one that is imported, with what was proven of it.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn open(bytes: Bytes) -> Result<(Self, Trace), Damage> {
+        let trace = crate::unpack(&bytes)?;
+        let Head { tenant, mut summary } = Head::of(trace.header());
+        let status = trace.response().and_then(|entry| match entry {
+            Entry::Response { status, .. } => Some(*status),
+            _ => None,
+        });
+        fill(&mut summary, status, trace.trailer());
+        summary.bytes = bytes.len() as u64;
+        Ok((Self { tenant, bytes, summary }, trace))
+    }
+}
+
+fn fill(summary: &mut Summary, status: Option<u16>, trailer: &Trailer) {
+    summary.outcome.clone_from(&trailer.outcome);
+    summary.status = status;
+    summary.handler_us = trailer.handler_us;
+    summary.host_calls = trailer.host_calls;
+    summary.replayable = trailer.unreplayable.is_none();
+    summary.secrets_read = trailer.secrets_read;
 }
 
 /// Why there is no trace of a run.
@@ -152,13 +181,7 @@ impl Packer {
         let Some(Head { tenant, mut summary }) = self.head.take() else { return Err(PackError::NoHeader) };
         let records = container::split(&self.frame).map_err(too_large)?;
         let hash = container::rolling(records);
-        summary.outcome.clone_from(&parts.outcome);
-        summary.status = self.status;
-        summary.handler_us = parts.handler_us;
-        summary.host_calls = parts.host_calls;
-        summary.replayable = parts.unreplayable.is_none();
-        summary.secrets_read = parts.secrets_read;
-        let trailer = Entry::Trailer(Trailer {
+        let trailer = Trailer {
             outcome: parts.outcome,
             cpu_us: parts.cpu_us,
             peak_memory_bytes: parts.peak_memory_bytes,
@@ -169,9 +192,10 @@ impl Packer {
             hash,
             secrets_read: parts.secrets_read,
             unreplayable: parts.unreplayable,
-        });
+        };
+        fill(&mut summary, self.status, &trailer);
         let seq = self.records;
-        self.write(&Record { seq, at_us, entry: trailer })?;
+        self.write(&Record { seq, at_us, entry: Entry::Trailer(trailer) })?;
         let bytes = container::seal(TRACE_VERSION, &self.frame)
             .map_err(|error| PackError::Pack { reason: error.to_string() })?;
         if bytes.len() > MAX_PACKED_BYTES {
@@ -228,6 +252,6 @@ impl Head {
     }
 }
 
-fn too_large(_: crate::Damage) -> PackError {
+fn too_large(_: Damage) -> PackError {
     PackError::TooLarge { what: "records", limit: u64::from(MAX_RECORDS) }
 }
