@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use zeroize::Zeroizing;
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::hosts::HostPattern;
 use crate::redact::Redactor;
 use crate::texts::SecretTexts;
+use crate::tokens::{Known, Policy, TokenKey, Tokenizer};
 use crate::{HandleError, handles};
 
 /// The secrets of one call's envelope.
@@ -17,6 +18,8 @@ pub struct Secrets {
     by_name: BTreeMap<String, Secret>,
     expires_at: Option<SystemTime>,
     redactor: Arc<Redactor>,
+    /// What finds them for tokens under the key of that id. Built when the first run is recorded.
+    known: OnceLock<(String, Arc<Known>)>,
 }
 
 /// One secret.
@@ -30,7 +33,8 @@ pub struct Secret {
 impl Secrets {
     /// No secrets: nothing to read, nothing to redact.
     pub fn empty() -> Self {
-        Self { by_name: BTreeMap::new(), expires_at: None, redactor: Arc::new(Redactor::empty()) }
+        let redactor = Arc::new(Redactor::empty());
+        Self { by_name: BTreeMap::new(), expires_at: None, redactor, known: OnceLock::new() }
     }
 
     pub(crate) fn new(texts: SecretTexts, expires_at: Option<SystemTime>) -> Self {
@@ -40,7 +44,8 @@ impl Secrets {
             let secret = Secret { value: text.value, hosts: text.hosts.unwrap_or_default(), handle };
             (name, secret)
         };
-        Self { by_name: texts.0.into_iter().map(secret).collect(), expires_at, redactor }
+        let by_name = texts.0.into_iter().map(secret).collect();
+        Self { by_name, expires_at, redactor, known: OnceLock::new() }
     }
 
     /// The secret of that name.
@@ -68,6 +73,15 @@ impl Secrets {
         &self.redactor
     }
 
+    /// What puts tokens in place of these secrets in the trace of one run. The search is built once for all runs that
+    /// share these secrets, under the first key.
+    pub fn tokenizer(&self, key: &TokenKey, policy: Arc<Policy>) -> Tokenizer {
+        let build = || Arc::new(Known::new(key, self.by_name.values().map(Secret::expose)));
+        let (id, known) = self.known.get_or_init(|| (key.id().to_owned(), build()));
+        let known = if id == key.id() { Arc::clone(known) } else { build() };
+        Tokenizer::with(key, known, policy)
+    }
+
     /// `{{secret:name}}` replaced by the value, for a request to `host` (as [`HostPattern::allows`] takes it); none
     /// when there is no handle. Of a header, check afterwards that it still is one: a value may have any characters.
     ///
@@ -77,10 +91,11 @@ impl Secrets {
         handles::expand(self, text, host)
     }
 
-    /// Bytes held, about.
+    /// Bytes held, about. The search for tokens, which may come later, is as large as that of the redactor, and holds
+    /// each value and its token besides.
     pub(crate) fn weight(&self) -> usize {
-        let entry = |(name, secret): (&String, &Secret)| 2 * name.len() + secret.value.len() + 256;
-        self.by_name.iter().map(entry).sum::<usize>() + self.redactor.memory() + 256
+        let entry = |(name, secret): (&String, &Secret)| 2 * name.len() + 3 * secret.value.len() + 384;
+        self.by_name.iter().map(entry).sum::<usize>() + 2 * self.redactor.memory() + 256
     }
 }
 

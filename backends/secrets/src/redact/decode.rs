@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 /// One encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// `\n`, `\/`, `\u00e9`, `\ud83d\ude00`.
     Json,
     /// `%41`.
@@ -15,10 +15,10 @@ pub(super) enum Encoding {
 }
 
 /// A piece of encoded text: so many bytes of it stand for these.
-struct Unit {
-    taken: usize,
+pub(crate) struct Unit {
+    pub(crate) taken: usize,
     bytes: [u8; 4],
-    len: usize,
+    pub(crate) len: usize,
 }
 
 impl Unit {
@@ -109,7 +109,7 @@ fn unicode(after: &[u8]) -> Escape {
 
 impl Encoding {
     /// Whether decoding could change anything. Only a value with a space can hide behind a `+`.
-    pub(super) fn applies(self, text: &[u8], spaces: bool) -> bool {
+    pub(crate) fn applies(self, text: &[u8], spaces: bool) -> bool {
         match self {
             Self::Json => text.contains(&b'\\'),
             Self::Percent => text.contains(&b'%'),
@@ -126,7 +126,8 @@ impl Encoding {
         }
     }
 
-    fn unit(self, text: &[u8], at: usize, cut: bool) -> Option<Unit> {
+    /// The piece of encoded text that begins there; none at the end.
+    pub(crate) fn unit(self, text: &[u8], at: usize, cut: bool) -> Option<Unit> {
         let byte = *text.get(at)?;
         let after = text.get(at + 1..).unwrap_or_default();
         let escape = match (self, byte) {
@@ -143,7 +144,7 @@ impl Encoding {
     }
 
     /// The decoded text; no longer than the encoded one. With `cut`, an escape that the end cuts off is left out.
-    pub(super) fn decode(self, text: &[u8], cut: bool) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn decode(self, text: &[u8], cut: bool) -> Zeroizing<Vec<u8>> {
         let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
         let mut at = 0;
         loop {

@@ -9,37 +9,27 @@
 //! The time is linear in the text, whatever secrets and text are: comparing has a budget, and what is left of the text
 //! when it is used up is redacted as a whole.
 
-mod decode;
-mod forms;
+pub(crate) mod decode;
+pub(crate) mod forms;
+pub(crate) mod search;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use aho_corasick::automaton::Automaton as _;
-use aho_corasick::{Anchored, nfa::contiguous};
 use zeroize::Zeroizing;
 
 use decode::Encoding;
-use forms::Form;
+pub use forms::MIN_LINE_BYTES;
+use forms::{Form, MAX_LINES, pieces};
+use search::Search as Forms;
+pub use search::WINDOW;
 
 /// What stands in place of a secret.
 pub const REDACTED: &str = "[redacted]";
 /// Bytes of the shortest value that is searched for.
 pub const MIN_BYTES: usize = 4;
-/// Bytes of the shortest line of a value of several lines that is searched for on its own: what a guest prints arrives
-/// line by line, and a private key in PEM is never seen whole.
-pub const MIN_LINE_BYTES: usize = 8;
-/// Lines of all values that are searched for on their own: some twenty private keys.
-const MAX_LINES: usize = 1024;
-/// Bytes of each form that the automaton knows; a match is then compared with the whole form. Whole forms would take
-/// 100 MB for the largest envelope, and the automaton cannot be wiped: it holds no more of a value than this.
-pub const WINDOW: usize = 16;
-/// Bytes compared for each byte of text before the rest counts as secret; ordinary texts need less than one.
-const WORK_PER_BYTE: usize = 64;
-/// The same for a text of any length.
-const WORK: usize = 64 * 1024;
 /// How often a text may be encoded one upon the other.
-const DEPTH: usize = 2;
+pub(crate) const DEPTH: usize = 2;
 
 type Span = (usize, usize);
 
@@ -58,13 +48,7 @@ enum Search {
     Nothing,
     /// There are too many to search for: everything is secret. Out of reach of what an envelope may hold.
     Everything,
-    Forms {
-        automaton: Box<contiguous::NFA>,
-        /// For each pattern of the automaton, the forms that begin with it.
-        groups: Vec<Vec<usize>>,
-        /// Sorted.
-        forms: Vec<Form>,
-    },
+    Forms(Box<Forms>),
 }
 
 impl Redactor {
@@ -80,49 +64,17 @@ impl Redactor {
         let mut lines = MAX_LINES;
         for value in values.into_iter().filter(|value| value.len() >= MIN_BYTES) {
             spaces |= value.contains(' ');
-            Form::add_all(value.as_bytes(), &mut forms);
-            if value.contains(char::is_control) {
-                // At every control character, and not only at the ends of lines: where texts of others are shown, these are
-                // replaced by blanks, and the value is not whole any more.
-                let pieces = value.split(char::is_control);
-                let long = pieces.map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES);
-                for line in long.take(lines) {
-                    lines -= 1;
-                    Form::add_all(line.as_bytes(), &mut forms);
-                }
+            for piece in pieces(value, &mut lines) {
+                Form::add_all(value.as_bytes().get(piece).unwrap_or_default(), 0, &mut forms);
             }
         }
         if forms.is_empty() {
             return Self::empty();
         }
-        forms.sort_unstable_by(|a, b| a.bytes.as_slice().cmp(&b.bytes));
-        forms.dedup_by(|other, kept| {
-            let same = other.bytes == kept.bytes;
-            if same {
-                kept.left |= other.left;
-                kept.right |= other.right;
-            }
-            same
-        });
-        let shortest = forms.iter().map(|form| form.bytes.len()).min().unwrap_or_default();
-        let (mut patterns, mut groups): (Vec<&[u8]>, Vec<Vec<usize>>) = (Vec::new(), Vec::new());
-        for (at, form) in forms.iter().enumerate() {
-            let window = form.bytes.get(..WINDOW).unwrap_or(&form.bytes);
-            // Sorted: forms that begin alike are neighbours.
-            match groups.last_mut() {
-                Some(group) if patterns.last() == Some(&window) => group.push(at),
-                _ => {
-                    patterns.push(window);
-                    groups.push(vec![at]);
-                }
-            }
+        match Forms::new(forms) {
+            Ok(forms) => Self { shortest: forms.shortest(), search: Search::Forms(Box::new(forms)), spaces },
+            Err(_) => Self { search: Search::Everything, spaces, shortest: 0 },
         }
-        let built = contiguous::NFA::builder().prefilter(false).build(&patterns);
-        let search = match built {
-            Ok(automaton) => Search::Forms { automaton: Box::new(automaton), groups, forms },
-            Err(_) => Search::Everything,
-        };
-        Self { search, spaces, shortest }
     }
 
     /// Whether every text stays as it is.
@@ -134,10 +86,7 @@ impl Redactor {
     pub(crate) fn memory(&self) -> usize {
         match &self.search {
             Search::Nothing | Search::Everything => 0,
-            Search::Forms { automaton, groups, forms } => {
-                let forms = forms.iter().map(|form| form.bytes.len() + 64).sum::<usize>();
-                automaton.memory_usage() + groups.len() * 32 + forms
-            }
+            Search::Forms(forms) => forms.memory(),
         }
     }
 
@@ -205,8 +154,8 @@ impl Redactor {
             Search::Everything if text.is_empty() => Vec::new(),
             Search::Everything => vec![(0, text.len())],
             // Of a secret that was cut off, less than a form may be there.
-            Search::Forms { .. } if !cut && text.len() < self.shortest => Vec::new(),
-            Search::Forms { .. } => self.find_in(text, cut, 0, None),
+            Search::Forms(_) if !cut && text.len() < self.shortest => Vec::new(),
+            Search::Forms(_) => self.find_in(text, cut, 0, None),
         }
     }
 
@@ -230,51 +179,10 @@ impl Redactor {
     }
 
     fn scan(&self, text: &[u8], cut: bool, spans: &mut Vec<Span>) {
-        let Search::Forms { automaton, groups, forms } = &self.search else { return };
-        let Ok(mut state) = automaton.start_state(Anchored::No) else { return };
-        let mut budget = text.len().saturating_mul(WORK_PER_BYTE).saturating_add(WORK);
-        for (at, byte) in text.iter().enumerate() {
-            state = automaton.next_state(Anchored::No, state, *byte);
-            if !(automaton.is_special(state) && automaton.is_match(state)) {
-                continue;
-            }
-            for index in 0..automaton.match_len(state) {
-                let pattern = automaton.match_pattern(state, index);
-                let start = at + 1 - automaton.pattern_len(pattern);
-                let here = text.get(start..).unwrap_or_default();
-                let group = groups.get(pattern.as_usize()).into_iter().flatten();
-                for form in group.filter_map(|at| forms.get(*at)) {
-                    let same = form.bytes.iter().zip(here).take_while(|(a, b)| a == b).count();
-                    budget = budget.saturating_sub(same + 1);
-                    if budget == 0 {
-                        spans.push((start, text.len()));
-                        return;
-                    }
-                    if same == form.bytes.len() || (cut && same == here.len()) {
-                        spans.push(form.around(text, start, start + same));
-                    }
-                }
-            }
-        }
-        if cut {
-            spans.extend(last_piece(text, forms));
-        }
+        let Search::Forms(forms) = &self.search else { return };
+        let rest = forms.scan(text, cut, |form, start, end| spans.push(form.around(text, start, end)));
+        spans.extend(rest.map(|start| (start, text.len())));
     }
-}
-
-/// The last bytes of a text where they are the beginning of a form; longer ones than a window have been found already.
-fn last_piece(text: &[u8], forms: &[Form]) -> Option<Span> {
-    for length in (MIN_BYTES..WINDOW).rev() {
-        let Some(start) = text.len().checked_sub(length) else { continue };
-        let piece = text.get(start..).unwrap_or_default();
-        let first = forms.partition_point(|form| form.bytes.as_slice() < piece);
-        if let Some(form) = forms.get(first)
-            && form.bytes.starts_with(piece)
-        {
-            return Some(form.around(text, start, text.len()));
-        }
-    }
-    None
 }
 
 fn merge(mut spans: Vec<Span>) -> Vec<Span> {

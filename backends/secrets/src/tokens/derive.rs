@@ -129,6 +129,19 @@ fn draw_token(key: &TokenKey, value: &[u8], shape: &Shape, draw: u32) -> Vec<u8>
     out
 }
 
+/// See [`super::may_stand_for`].
+pub(super) fn may_stand_for(token: &str, value: &str) -> bool {
+    let shape = Shape::of(value.as_bytes());
+    let fits = |(new, old): (char, char)| match old {
+        _ if !old.is_ascii() => new.len_utf8() == old.len_utf8() && !new.is_ascii(),
+        _ if old.is_ascii_alphanumeric() || !shape.keeps => {
+            u8::try_from(new).is_ok_and(|new| shape.alphabet.contains(&new))
+        }
+        _ => new == old,
+    };
+    token.chars().count() == value.chars().count() && token.chars().zip(value.chars()).all(fits)
+}
+
 fn pick(alphabet: &[u8], next: &mut impl FnMut(u32) -> u32) -> u8 {
     let at = next(u32::try_from(alphabet.len()).unwrap_or(u32::MAX)) as usize;
     alphabet.get(at).copied().unwrap_or(b'x')
@@ -147,8 +160,9 @@ mod tests {
 
     #[test]
     fn a_token_has_the_length_and_the_kinds_of_characters_of_its_value() {
+        type Case = (&'static str, fn(u8) -> bool);
         let key = TokenKey::from_bytes([7; 32]);
-        let cases: [(&str, fn(u8) -> bool); 7] = [
+        let cases: [Case; 7] = [
             ("sklivexyzw", |b| b.is_ascii_lowercase()),
             ("AKIAXYZQRS", |b| b.is_ascii_uppercase()),
             ("4111111111111111", |b| b.is_ascii_digit()),
