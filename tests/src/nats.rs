@@ -94,7 +94,7 @@ impl Nats {
 
     /// Stops it in its tracks, as a machine that swaps or a disk that hangs does: connections stay, nothing answers.
     pub fn pause(&mut self) {
-        self.process.as_mut().unwrap().signal(rustix::process::Signal::STOP);
+        self.process.as_mut().unwrap().stop();
     }
 
     /// Lets it go on.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process};
 use tokio::sync::watch;
 
 use crate::wait;
@@ -132,6 +132,19 @@ impl Process {
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), signal).unwrap();
+        }
+    }
+
+    /// SIGSTOP, and waits until every thread stands still: on another core one may still answer for a moment after the signal was sent.
+    pub fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        if self.ended().is_none() {
+            let id = WaitId::Pid(Pid::from_child(&self.child));
+            rustix::process::waitid(
+                id,
+                WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            )
+            .unwrap();
         }
     }
 

@@ -75,7 +75,7 @@ impl Redis {
 
     /// SIGSTOP: it keeps its connections and answers nothing.
     pub fn stop(&mut self) {
-        self.process.as_mut().unwrap().signal(Signal::STOP);
+        self.process.as_mut().unwrap().stop();
     }
 
     /// SIGCONT.
@@ -148,7 +148,8 @@ impl Redis {
     /// A command whose answer nobody wants.
     pub async fn command(&self, words: &[&str]) {
         let (name, args) = words.split_first().unwrap();
-        let answer = redis::cmd(name).arg(args).query_async::<redis::Value>(&mut self.connection().await).await;
+        let answer =
+            redis::cmd(name).arg(args).query_async::<redis::Value>(&mut self.connection().await).await;
         answer.unwrap_or_else(|error| panic!("{words:?}: {error}"));
     }
 

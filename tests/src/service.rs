@@ -108,7 +108,7 @@ impl Service {
 
     /// SIGSTOP: it lives and does nothing.
     pub fn stop(&mut self) {
-        self.process.signal(Signal::STOP);
+        self.process.stop();
     }
 
     /// SIGCONT.

@@ -9,6 +9,7 @@ use longshore_egress::EgressRules;
 use longshore_proto::call::CaptureLevel;
 use longshore_proto::event::{Kind, Level, Origin, Stream};
 use longshore_proto::manifest::Manifest;
+use longshore_proto::trace::EngineInfo;
 use longshore_proto::{CallError, ContentHash, ErrorCode, ExtensionId, Run, TenantId};
 use longshore_secrets::Secrets;
 use serde_json::json;
@@ -18,7 +19,7 @@ use wasmtime::{Store, UpdateDeadline};
 use crate::engine::components::{Components, ComponentsError, Prepared};
 use crate::engine::config::EngineConfig;
 use crate::engine::fault::{Fault, Phase, classify};
-use crate::engine::handler::HandlerError;
+use crate::engine::handler::{Handler, HandlerError};
 use crate::engine::meter::{Meter, Stop};
 use crate::engine::runtime::{Runtime, RuntimeError};
 use crate::engine::source::ComponentSource;
@@ -28,8 +29,10 @@ use crate::host::RunState;
 use crate::host::backends::Backends;
 use crate::host::record::{OutputConfig, RunRecord};
 use crate::host::scope::RunScope;
+use crate::host::tape::Tape;
 use crate::job::{GuestResponse, Job, Outcome, Usage};
 use crate::limits::{RunLimits, WorkerMaxima};
+use crate::recording::Recording;
 
 /// What every run may use, beside the limits that it brings along.
 #[derive(Debug, Clone)]
@@ -70,6 +73,7 @@ pub struct Executor {
     sink: Arc<dyn EventSink>,
     backends: Arc<Backends>,
     config: ExecutorConfig,
+    recording: Option<Recording>,
     /// Instances alive now.
     instances: Arc<AtomicU64>,
 }
@@ -84,7 +88,25 @@ impl Executor {
     ) -> Result<Self, ExecutorError> {
         let runtime = Arc::new(Runtime::new(&config.engine)?);
         let components = Components::new(Arc::clone(&runtime), &config.engine)?;
-        Ok(Self { runtime, components, source, sink, backends, config, instances: Arc::default() })
+        let recording = None;
+        Ok(Self { runtime, components, source, sink, backends, config, recording, instances: Arc::default() })
+    }
+
+    /// From now on runs that ask for it are recorded.
+    #[must_use]
+    pub fn with_recording(mut self, recording: Recording) -> Self {
+        self.recording = Some(recording);
+        self
+    }
+
+    /// What runs components here, as traces name it.
+    pub fn engine_info(&self) -> EngineInfo {
+        EngineInfo {
+            // The major version: what decides about the code is in the fingerprint.
+            wasmtime: wasmtime::ModuleVersionStrategy::WasmtimeVersion.as_str().to_owned(),
+            compiler: self.config.engine.compiler.as_str().to_owned(),
+            fingerprint: self.runtime.fingerprint().to_owned(),
+        }
     }
 
     /// The engine's counters.
@@ -126,7 +148,8 @@ impl Executor {
         };
         let record = Arc::new(RunRecord::new(origin(&job), sink, output));
         let mut watch = Stopwatch::start();
-        let result = self.run(&job, &record, &mut watch).await;
+        let mut tape = Tape::Off;
+        let result = self.run(&job, &record, &mut watch, &mut tape).await;
         let result = result.map_err(|fault| without_secrets(fault, &record));
         let usage = Usage {
             cpu_us: watch.cpu_us(),
@@ -138,7 +161,12 @@ impl Executor {
         };
         record.end_output();
         end(&job, &record, &result, usage);
-        Outcome { result: result.map_err(|fault| fault.error), usage }
+        let detail = result.as_ref().err().and_then(|fault| fault.detail.clone());
+        let outcome = Outcome { result: result.map_err(|fault| fault.error), usage };
+        if let (Tape::Recording(recorder), Some(recording)) = (tape, &self.recording) {
+            recording.end(job.run.capture, recorder, &outcome, detail);
+        }
+        outcome
     }
 
     async fn run(
@@ -146,6 +174,7 @@ impl Executor {
         job: &Job,
         record: &Arc<RunRecord>,
         watch: &mut Stopwatch,
+        tape: &mut Tape,
     ) -> Result<GuestResponse, Fault> {
         // Opened first, so that nothing is published before it is known what must not be. What is wrong with it is
         // said in its turn: after the bundle, as existing callers know it (interop 2.4).
@@ -154,7 +183,7 @@ impl Executor {
             record.keep_secret(Arc::clone(secrets.redactor()));
         }
         begin(job, record);
-        let (prepared, manifest, lease) = self.prepare(job).await?;
+        let (prepared, digest, manifest, lease) = self.prepare(job).await?;
         let secrets = secrets?;
         let asked = manifest.as_ref().map(|m| m.limits).unwrap_or_default();
         let limits = RunLimits::lowest(&self.config.maxima, &job.run.limits, &asked);
@@ -163,6 +192,19 @@ impl Executor {
         let cpu = Duration::from_millis(limits.cpu_ms.value);
         let meter = Arc::new(Meter::new(deadline, job.cancel.clone(), Some(cpu)));
         watch.meter(&meter);
+        *tape = match (&job.player, &self.recording) {
+            (Some(player), _) => Tape::Replaying(Arc::clone(player)),
+            (None, Some(recording)) if job.run.capture.records() => {
+                let recorder = recording.begin(job, digest, &limits, &secrets);
+                if matches!(prepared.handler, Handler::HttpAsync(_)) {
+                    recorder.unreplayable(
+                        "wasi:http 0.3 runs tasks side by side, in an order that is not recorded",
+                    );
+                }
+                Tape::Recording(recorder)
+            }
+            (None, _) => Tape::Off,
+        };
         let scope = Arc::new(RunScope {
             execution: job.execution,
             attempt: job.attempt,
@@ -175,6 +217,7 @@ impl Executor {
             egress: egress_rules(&job.run)?,
             manifest,
             backends: Arc::clone(&self.backends),
+            tape: tape.clone(),
         });
         let response =
             self.call(job, &scope, watch, &prepared).await.map_err(|fault| explained(fault, &limits));
@@ -219,7 +262,7 @@ impl Executor {
     async fn prepare(
         &self,
         job: &Job,
-    ) -> Result<(Arc<Prepared>, Option<Arc<Manifest>>, impl Sized + use<>), Fault> {
+    ) -> Result<(Arc<Prepared>, [u8; 32], Option<Arc<Manifest>>, impl Sized + use<>), Fault> {
         let context = &job.run.context;
         let fetch = self.source.component(&context.tenant, &context.extension, &context.content_hash);
         let source = before(job, ErrorCode::TimeoutFetching, fetch)
@@ -230,7 +273,7 @@ impl Executor {
             .instrument(tracing::info_span!("prepare"))
             .await?
             .map_err(|e| e.call_error())?;
-        Ok((prepared, source.manifest, source.lease))
+        Ok((prepared, source.sha256, source.manifest, source.lease))
     }
 
     async fn call(
@@ -243,7 +286,8 @@ impl Executor {
         let record = &scope.record;
         let meter = Arc::clone(&scope.meter);
         let mut store = self.store(RunState::new(Arc::clone(scope)), &meter);
-        let ready = prepared.handler.prepare(job, store.data())?;
+        let handler = if scope.tape.is_on() { prepared.taped()? } else { &prepared.handler };
+        let ready = handler.prepare(job, store.data())?;
         let max_bytes = scope.limits.response_bytes.as_usize();
         let failed = |error: wasmtime::Error, phase| classify(&error, phase, record.was_memory_refused());
         let run = async {

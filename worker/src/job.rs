@@ -7,8 +7,9 @@ use bytes::Bytes;
 use longshore_proto::{CallError, ExecutionId, Run};
 use tokio_util::sync::CancellationToken;
 
+use crate::host::tape::Player;
+
 /// An admitted call with its body at hand.
-#[derive(Debug)]
 pub struct Job {
     /// Names the call.
     pub execution: ExecutionId,
@@ -22,6 +23,18 @@ pub struct Job {
     pub deadline: Instant,
     /// Set when the caller is gone or an operator stops the run.
     pub cancel: CancellationToken,
+    /// Answers in place of everything outside: a replay. None for every call that anybody waits for.
+    pub player: Option<Arc<dyn Player>>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("execution", &self.execution)
+            .field("attempt", &self.attempt)
+            .field("replayed", &self.player.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What came of a job. The instance has been dropped when this is returned.

@@ -12,3 +12,4 @@ pub mod job;
 pub mod limits;
 pub mod metrics;
 pub mod process;
+pub mod recording;

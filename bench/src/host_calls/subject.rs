@@ -116,6 +116,7 @@ impl Subject {
             body: None,
             deadline: Instant::now() + TIMEOUT,
             cancel: CancellationToken::new(),
+            player: None,
         }
     }
 

@@ -329,6 +329,7 @@ async fn execute(
             body,
             deadline: started + COMPILE_LIMIT + timeout,
             cancel: CancellationToken::new(),
+            player: None,
         })
         .await;
     executor.idle().await;
@@ -350,11 +351,15 @@ impl Cache {
     }
 }
 
-fn cache() -> anyhow::Result<Cache> {
+/// Where this user's commands keep what can be had again.
+pub(crate) fn cache_root() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let root = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    let kept = root.map(|root| root.join("longshore"));
-    match kept.filter(|path| std::fs::create_dir_all(path).is_ok()) {
+    root.map(|root| root.join("longshore"))
+}
+
+fn cache() -> anyhow::Result<Cache> {
+    match cache_root().filter(|path| std::fs::create_dir_all(path).is_ok()) {
         Some(path) => Ok(Cache::Kept(path)),
         // A read-only home, as in CI: it compiles each time.
         None => Ok(Cache::Gone(tempfile::tempdir().context("no temporary folder")?)),

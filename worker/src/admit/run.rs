@@ -88,6 +88,7 @@ impl Admission {
             body,
             deadline,
             cancel,
+            player: None,
         };
         self.executor.execute(job).await
     }

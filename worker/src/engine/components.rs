@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::artifacts::{ArtifactStore, Digest, Found, Loaded};
@@ -36,6 +36,25 @@ pub struct Prepared {
     pub handler: Handler,
     /// Length of its artifact.
     pub artifact_bytes: u64,
+    component: wasmtime::component::Component,
+    linkers: Arc<Linkers>,
+    /// The same for runs with a tape; linked when the first one comes.
+    taped: OnceLock<Result<Handler, String>>,
+}
+
+impl Prepared {
+    /// The handler for runs with a tape.
+    ///
+    /// # Errors
+    /// It does not link, which the other did: a bug.
+    pub fn taped(&self) -> Result<&Handler, CallError> {
+        let made = self.taped.get_or_init(|| {
+            let kind = Kind::of(&self.component).ok_or_else(|| PrepareError::NoHandler.to_string())?;
+            let pre = self.linkers.instantiate_pre_taped(&self.component).map_err(|e| e.to_string())?;
+            Handler::new(kind, pre).map_err(|e| shown(&e))
+        });
+        made.as_ref().map_err(|words| CallError::new(ErrorCode::Link, words.clone()))
+    }
 }
 
 /// Why a component cannot be instantiated.
@@ -97,7 +116,7 @@ pub struct Components(Arc<Inner>);
 
 struct Inner {
     runtime: Arc<Runtime>,
-    linkers: Linkers,
+    linkers: Arc<Linkers>,
     artifacts: ArtifactStore,
     ready: moka::sync::Cache<Digest, Arc<Prepared>>,
     failed: moka::sync::Cache<Digest, Arc<PrepareError>>,
@@ -139,7 +158,7 @@ impl Components {
             .build()?;
         Ok(Self(Arc::new(Inner {
             runtime,
-            linkers,
+            linkers: Arc::new(linkers),
             artifacts,
             ready: moka::sync::Cache::builder()
                 .max_capacity(config.ready_bytes)
@@ -323,7 +342,13 @@ impl Inner {
             }
         })?;
         let handler = Handler::new(kind, pre).map_err(|e| PrepareError::Link(shown(&e)))?;
-        Ok(Prepared { handler, artifact_bytes: bytes })
+        Ok(Prepared {
+            handler,
+            artifact_bytes: bytes,
+            component,
+            linkers: Arc::clone(&self.linkers),
+            taped: OnceLock::new(),
+        })
     }
 }
 

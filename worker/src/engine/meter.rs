@@ -32,6 +32,9 @@ pub enum Stop {
     /// Too many outbound requests.
     #[error("the outbound requests are used up")]
     OutboundRequests,
+    /// A replay has come to where its trace ends: it never is the outcome of a call.
+    #[error("the trace ends here")]
+    ReplayEnded,
 }
 
 impl Stop {
@@ -39,7 +42,7 @@ impl Stop {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Deadline => ErrorCode::Timeout,
-            Self::Cancelled => ErrorCode::Cancelled,
+            Self::Cancelled | Self::ReplayEnded => ErrorCode::Cancelled,
             Self::CpuTime => ErrorCode::CpuTime,
             Self::HostCalls => ErrorCode::HostCalls,
             Self::OutboundRequests => ErrorCode::OutboundRequests,

@@ -28,14 +28,21 @@ macro_rules! host_call {
             longshore_proto::Capability::$capability,
             args,
         )?;
+        #[allow(unused_mut, reason = "a function without parameters has none")]
+        let turn = $run.tape.turn($name, |args| args$(.add(stringify!($arg), &$arg))*);
         let span = call.span();
-        let value = if call.is_granted() {
-            // The state is not `Sync`, so a future may not hold it shared: the scope is what bodies work with.
-            tracing::Instrument::instrument(async { $body }, span).await
-        } else {
-            $denied
-        };
-        Ok(call.end(value))
+        match turn.map_err(|why| $run.replay_ended(why))? {
+            $crate::host::tape::Turn::Played(value) => Ok(call.end(value)),
+            $crate::host::tape::Turn::Live(recording) => {
+                let value = if call.is_granted() {
+                    // The state is not `Sync`, so a future may not hold it shared: the scope is what bodies work with.
+                    tracing::Instrument::instrument(async { $body }, span).await
+                } else {
+                    $denied
+                };
+                Ok(call.end_recorded(value, recording))
+            }
+        }
     }};
 }
 pub(crate) use host_call;
@@ -88,6 +95,21 @@ impl HostCall {
     /// The span of the call.
     pub fn span(&self) -> tracing::Span {
         tracing::info_span!("host_call", name = self.name)
+    }
+
+    /// The same for one that is part of a trace.
+    pub(super) fn end_recorded<T: CallOutcome + Recorded + serde::Serialize>(
+        mut self,
+        value: T,
+        recording: Option<(std::sync::Arc<super::recorder::Recorder>, u32)>,
+    ) -> T {
+        self.note = self.scope.record.take_note();
+        let outcome = if self.granted { value.outcome() } else { "denied" };
+        if let Some((recorder, call)) = recording {
+            recorder.end_call(call, outcome, &value, self.note.clone());
+        }
+        self.publish(outcome, |room| value.record(room));
+        value
     }
 
     /// Counts what came of it and publishes it.

@@ -47,6 +47,9 @@ pub struct Linkers {
     today: Linker<RunState>,
     /// The same, with `get-user` for any shape.
     older: Linker<RunState>,
+    /// Both, for runs with a tape.
+    taped_today: Linker<RunState>,
+    taped_older: Linker<RunState>,
 }
 
 /// A component cannot be linked.
@@ -70,12 +73,21 @@ impl Linkers {
                 Box::new(get_user(store, function, results))
             })?;
         }
-        Ok(Self { today, older })
+        let (mut taped_today, mut taped_older) = (today.clone(), older.clone());
+        super::taped::shadow(&mut taped_today)?;
+        super::taped::shadow(&mut taped_older)?;
+        Ok(Self { today, older, taped_today, taped_older })
     }
 
     /// The component with its imports resolved.
     pub fn instantiate_pre(&self, component: &Component) -> Result<InstancePre<RunState>, LinkError> {
         let linker = if has_older_user(component)? { &self.older } else { &self.today };
+        linker.instantiate_pre(component).map_err(LinkError::Wasmtime)
+    }
+
+    /// The same for runs with a tape.
+    pub fn instantiate_pre_taped(&self, component: &Component) -> Result<InstancePre<RunState>, LinkError> {
+        let linker = if has_older_user(component)? { &self.taped_older } else { &self.taped_today };
         linker.instantiate_pre(component).map_err(LinkError::Wasmtime)
     }
 }

@@ -50,6 +50,7 @@ pub mod bindings {
         world: "runner",
         imports: { default: async | trappable },
         exports: { default: async },
+        additional_derives: [serde::Serialize, serde::Deserialize],
     });
 }
 

@@ -10,7 +10,8 @@ use longshore_secrets::Secrets;
 
 use super::backends::Backends;
 use super::record::RunRecord;
-use crate::engine::meter::Meter;
+use super::tape::Tape;
+use crate::engine::meter::{Meter, Stop};
 use crate::limits::RunLimits;
 
 /// What is left of a run when its requests have to be over: this part of the time that it had, at most [`MOST_LEFT`].
@@ -42,9 +43,19 @@ pub struct RunScope {
     pub manifest: Option<Arc<Manifest>>,
     /// What capabilities stand on.
     pub backends: Arc<Backends>,
+    /// Whether the run is recorded or replayed.
+    pub tape: Tape,
 }
 
 impl RunScope {
+    /// What ends a replay where its trace ends. The player has said why; the log has it too.
+    pub(super) fn replay_ended(&self, why: String) -> Stop {
+        tracing::debug!(execution = %self.execution, why, "the replayed run ends where its trace does");
+        // A guest may have other tasks under way, and must not catch it.
+        self.meter.stop(Stop::ReplayEnded);
+        Stop::ReplayEnded
+    }
+
     /// The install's id; none when the call names none or a blank one.
     pub fn install(&self) -> Option<&str> {
         self.run.context.install_id.as_deref().map(str::trim).filter(|id| !id.is_empty())

@@ -12,6 +12,8 @@ use super::{RunState, host_call};
 wit_error!(SecretError);
 
 /// What a guest gets of a secret. Its event shows that there was one.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 struct Given(String);
 
 impl Recorded for Given {

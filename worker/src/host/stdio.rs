@@ -11,7 +11,12 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use longshore_proto::trace::StreamKind;
+
 use super::record::RunRecord;
+use super::recorder::{STDERR, STDOUT};
+use super::scope::RunScope;
+use super::tape::Tape;
 
 /// The most that one write may bring: the record takes it at once, without waiting.
 const PERMIT: usize = 64 * 1024;
@@ -20,15 +25,29 @@ const PERMIT: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct GuestOutput {
     record: Arc<RunRecord>,
+    tape: Tape,
     stream: Stream,
 }
 
 impl GuestOutput {
-    pub(super) fn stdout(record: &Arc<RunRecord>) -> Self {
-        Self { record: Arc::clone(record), stream: Stream::Stdout }
+    pub(super) fn stdout(scope: &RunScope) -> Self {
+        Self { record: Arc::clone(&scope.record), tape: scope.tape.clone(), stream: Stream::Stdout }
     }
-    pub(super) fn stderr(record: &Arc<RunRecord>) -> Self {
-        Self { record: Arc::clone(record), stream: Stream::Stderr }
+    pub(super) fn stderr(scope: &RunScope) -> Self {
+        Self { record: Arc::clone(&scope.record), tape: scope.tape.clone(), stream: Stream::Stderr }
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        self.record.write(self.stream, bytes);
+        let (stream, kind) = match self.stream {
+            Stream::Stderr => (STDERR, StreamKind::Stderr),
+            _ => (STDOUT, StreamKind::Stdout),
+        };
+        match &self.tape {
+            Tape::Off => {}
+            Tape::Recording(recorder) => recorder.stream_bytes(stream, bytes),
+            Tape::Replaying(player) => player.wrote(stream, kind, bytes),
+        }
     }
 }
 
@@ -57,7 +76,7 @@ impl OutputStream for GuestOutput {
         if bytes.len() > PERMIT {
             return Err(StreamError::trap("a write larger than its permit"));
         }
-        self.record.write(self.stream, &bytes);
+        self.take(&bytes);
         Ok(())
     }
     fn flush(&mut self) -> StreamResult<()> {
@@ -72,7 +91,7 @@ impl OutputStream for GuestOutput {
 impl AsyncWrite for GuestOutput {
     fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let taken = bytes.get(..PERMIT).unwrap_or(bytes);
-        self.record.write(self.stream, taken);
+        self.take(taken);
         Poll::Ready(Ok(taken.len()))
     }
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

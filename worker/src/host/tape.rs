@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_proto::trace::{Clock, RandomSource, StreamKind};
+use longshore_proto::wire;
 
 /// What a run's host functions do with what they see.
 #[derive(Clone, Default)]
@@ -42,4 +43,82 @@ pub enum Played {
     Result(Bytes),
     /// The recorded run ended while this call was under way, or here: so does this one.
     End(String),
+}
+
+/// Values as they stand in traces: MessagePack with named fields, bytes as bytes. What cannot be written is a bug of ours and becomes nil,
+/// which no replay takes for an answer.
+pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = rmp_serde::Serializer::new(&mut bytes)
+        .with_struct_map()
+        .with_bytes(rmp_serde::config::BytesMode::ForceIterables);
+    match value.serialize(&mut writer) {
+        Ok(()) => bytes,
+        Err(_) => vec![0xc0],
+    }
+}
+
+/// The arguments of a host call as a map by name.
+#[derive(Default)]
+pub(super) struct Args {
+    count: u8,
+    fields: Vec<u8>,
+}
+
+impl Args {
+    /// One more; a call has at most fifteen, which a map's first byte can say.
+    pub(super) fn add<T: serde::Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
+        self.count += 1;
+        self.fields.extend(encode(name));
+        self.fields.extend(encode(value));
+        self
+    }
+
+    /// As MessagePack.
+    pub(super) fn encoded(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.fields.len() + 1);
+        bytes.push(0x80 | (self.count & 0x0f));
+        bytes.extend(self.fields);
+        bytes
+    }
+}
+
+/// What becomes of a host call.
+pub(super) enum Turn<T> {
+    /// It is done for real, and told to this recorder under this number.
+    Live(Option<(Arc<super::recorder::Recorder>, u32)>),
+    /// The trace had this.
+    Played(T),
+}
+
+impl Tape {
+    /// Whether anything is written or read.
+    pub fn is_on(&self) -> bool {
+        !matches!(self, Self::Off)
+    }
+
+    /// A host call begins.
+    ///
+    /// # Errors
+    /// The replayed run ends here; why.
+    pub(super) fn turn<T: serde::de::DeserializeOwned>(
+        &self,
+        function: &str,
+        args: impl FnOnce(Args) -> Args,
+    ) -> Result<Turn<T>, String> {
+        match self {
+            Self::Off => Ok(Turn::Live(None)),
+            Self::Recording(recorder) => {
+                let call = recorder.begin_encoded(function, args(Args::default()).encoded());
+                Ok(Turn::Live(Some((Arc::clone(recorder), call))))
+            }
+            Self::Replaying(player) => match player.call(function, &args(Args::default()).encoded()) {
+                Played::Result(result) => wire::decode(&result).map(Turn::Played).map_err(|error| {
+                    let why = longshore_service::errors::chain(&error).to_string();
+                    format!("what the trace has as the result of {function} is none: {why}")
+                }),
+                Played::End(why) => Err(why),
+            },
+        }
+    }
 }

@@ -45,11 +45,10 @@ pub(super) fn table() -> ResourceTable {
 
 /// What one run may do.
 pub(super) fn context(scope: &RunScope) -> WasiCtx {
-    let record = &scope.record;
     let mut builder = WasiCtxBuilder::new();
     builder
-        .stdout(GuestOutput::stdout(record))
-        .stderr(GuestOutput::stderr(record))
+        .stdout(GuestOutput::stdout(scope))
+        .stderr(GuestOutput::stderr(scope))
         .max_random_size(RANDOM_BYTES)
         // The defaults of wasmtime 48, but not something to depend on.
         .allow_tcp(false)

@@ -294,6 +294,7 @@ impl Call {
             body: self.body.map(Into::into),
             deadline: Instant::now() + timeout,
             cancel: self.cancel,
+            player: None,
         }
     }
 }

@@ -254,6 +254,7 @@ impl Call {
             body: self.body,
             deadline: Instant::now() + self.timeout,
             cancel: self.cancel,
+            player: None,
         }
     }
 }
