@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admit::{self, Admission, Subscriptions};
 use crate::config::WorkerConfig;
-use crate::debug::{DebugMetrics, Publisher};
+use crate::debug::{DebugMetrics, Publisher, TraceMetrics, TracePublisher};
 use crate::execute::Executor;
 use crate::health;
 use crate::host::backends::HostMetrics;
@@ -100,6 +100,15 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
     let cache = BundleCache::open_verified(config.cache(), Arc::clone(&store), verifier).await?;
     let cache = Arc::new(cache);
     let publisher = Publisher::start(&config.debug, DebugMetrics::register(&metrics), &tasks)?;
+    let trace_metrics = TraceMetrics::register(&metrics);
+    let traces = TracePublisher::start(
+        &config.recording,
+        &config.debug,
+        &config.traces,
+        Arc::clone(&store),
+        trace_metrics,
+        &tasks,
+    )?;
 
     // Answers of JetStream; beside the inboxes of calls, which begin with a boot id.
     let options = nats::Options {
@@ -128,19 +137,26 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
         });
     }
     tasks.spawn_background("egress-metrics", EgressMetrics::register(&metrics).follow(Arc::clone(&backends)));
-    let executor = Arc::new(Executor::new(
+    let admit = config.admit();
+    let mut executor = Executor::new(
         config.executor(),
         Arc::clone(&cache) as _,
         Arc::new(publisher.clone()),
         Arc::clone(&backends),
-    )?);
+    )?;
+    if let Some(traces) = &traces {
+        let engine = executor.engine_info();
+        let recording = config.recording.recording(Arc::new(traces.clone()), admit.boot, engine)?;
+        executor = executor.with_recording(recording);
+    }
+    let executor = Arc::new(executor);
     let (outbox, publishing) = Outbox::new(client.clone(), link.clone());
     let closed = CancellationToken::new();
     tasks.spawn_essential_on(&network, "nats-outbox", until(closed.clone(), publishing));
 
     let worker_metrics = WorkerMetrics::register(&metrics);
     let admission =
-        Admission::new(config.admit(), Arc::clone(&executor), outbox, link.clone(), guests, worker_metrics);
+        Admission::new(admit, Arc::clone(&executor), outbox, link.clone(), guests, worker_metrics);
     let subscriptions = Subscriptions::open(&admission, &client).await?;
     tasks.spawn_essential_on(
         &network,
@@ -190,7 +206,11 @@ async fn live(config: WorkerConfig, guests: Handle, network: Handle) -> Result<E
             admission.leave().await;
             closed.cancel();
             backends.secrets.wipe().await;
-            publisher.close(FLUSH).await;
+            if let Some(traces) = traces {
+                tokio::join!(traces.close(FLUSH), publisher.close(FLUSH));
+            } else {
+                publisher.close(FLUSH).await;
+            }
         }
     });
     tracing::info!(

@@ -40,6 +40,8 @@ pub use intake::{Subscriptions, serve};
 /// Who this worker is and what it may hold.
 #[derive(Debug, Clone)]
 pub struct AdmitConfig {
+    /// This start of this process.
+    pub boot: BootId,
     /// The pool that it belongs to.
     pub pool: PoolName,
     /// The operator's name for it: a label in announcements and logs.
@@ -106,7 +108,7 @@ impl Admission {
         metrics: WorkerMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            boot: BootId::random(),
+            boot: config.boot,
             table: Mutex::new(Table::new(config.table)),
             config,
             runs: Mutex::default(),

@@ -12,8 +12,8 @@ pub use host::{HostSettings, HostSetupError, Keeper, Permission};
 
 use longshore_bundle::signature::{TrustError, Verifier};
 use longshore_bundle::{ArchiveLimits, CacheConfig, StoreConfig};
-use longshore_proto::PoolName;
 use longshore_proto::limits::MAX_MEMORY_MB;
+use longshore_proto::{BootId, PoolName};
 use longshore_schedules::{NatsSchedules, PlatformSchedules, Schedules, StandaloneConfig};
 use longshore_secrets::KeyRing;
 use longshore_service::config::{
@@ -22,10 +22,11 @@ use longshore_service::config::{
 };
 use longshore_service::nats::Watcher;
 use longshore_service::upstream::Upstream;
+use longshore_trace::TraceSettings;
 
 use crate::admit::AdmitConfig;
 use crate::admit::table::TableConfig;
-use crate::debug::DebugConfig;
+use crate::debug::{DebugConfig, RecordingConfig};
 use crate::engine::config::{Compiler, EngineConfig};
 use crate::execute::ExecutorConfig;
 use crate::host::backends::{Backends, HostMetrics};
@@ -101,6 +102,10 @@ longshore_service::settings! {
         pub nats: NatsConfig;
         /// Debug events.
         pub debug: DebugConfig;
+        /// Recording runs.
+        pub recording: RecordingConfig;
+        /// Recorded runs in Redis.
+        pub traces: TraceSettings;
         /// Logs and traces.
         pub telemetry: TelemetryConfig;
         /// Start and stop.
@@ -239,6 +244,7 @@ impl WorkerConfig {
     /// Admission.
     pub fn admit(&self) -> AdmitConfig {
         AdmitConfig {
+            boot: BootId::random(),
             pool: self.pool.clone(),
             name: self.display_name(),
             table: TableConfig {

@@ -13,7 +13,9 @@ mod metrics;
 mod publisher;
 mod queue;
 mod sink;
+mod traces;
 
 pub use config::DebugConfig;
 pub use metrics::DebugMetrics;
 pub use publisher::Publisher;
+pub use traces::{RecordingConfig, TraceMetrics, TracePublisher};

@@ -14,7 +14,12 @@ use crate::engine::meter::Stop;
 /// arguments, runs `body` (which may await, and has the [`RunScope`] as `run`) if the install grants the capability,
 /// gives `denied` otherwise, and records what came of it.
 macro_rules! host_call {
-    ($state:ident, $name:literal, $capability:ident, args: { $($arg:ident),* }, denied: $denied:expr, |$run:ident| $body:expr) => {{
+    ($state:ident, $name:literal, $capability:ident, args: { $($arg:ident),* }, denied: $denied:expr, |$run:ident| $body:expr) => {
+        $crate::host::host_call!(
+            $state, $name, $capability, args: { $($arg),* }, unseen: {}, denied: $denied, |$run| $body
+        )
+    };
+    ($state:ident, $name:literal, $capability:ident, args: { $($arg:ident),* }, unseen: { $($unseen:ident),* }, denied: $denied:expr, |$run:ident| $body:expr) => {{
         let $run = std::sync::Arc::clone(&$state.scope);
         #[allow(unused_variables, reason = "a function without parameters records none")]
         let args = |room: &mut $crate::host::recorded::Room<'_>| {
@@ -29,7 +34,7 @@ macro_rules! host_call {
             args,
         )?;
         #[allow(unused_mut, reason = "a function without parameters has none")]
-        let turn = $run.tape.turn($name, |args| args$(.add(stringify!($arg), &$arg))*);
+        let turn = $run.tape.turn($name, |args| args$(.add(stringify!($arg), &$arg))*$(.add(stringify!($unseen), &$unseen))*);
         let span = call.span();
         match turn.map_err(|why| $run.replay_ended(why))? {
             $crate::host::tape::Turn::Played(value) => Ok(call.end(value)),

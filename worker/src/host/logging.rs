@@ -16,12 +16,12 @@ impl RunScope {
 
 impl Host for RunState {
     async fn log_info(&mut self, message: String) -> wasmtime::Result<()> {
-        host_call!(self, "logging.log-info", LogEmit, args: {}, denied: (), |run| run.log(Level::Info, &message))
+        host_call!(self, "logging.log-info", LogEmit, args: {}, unseen: { message }, denied: (), |run| run.log(Level::Info, &message))
     }
     async fn log_warn(&mut self, message: String) -> wasmtime::Result<()> {
-        host_call!(self, "logging.log-warn", LogEmit, args: {}, denied: (), |run| run.log(Level::Warn, &message))
+        host_call!(self, "logging.log-warn", LogEmit, args: {}, unseen: { message }, denied: (), |run| run.log(Level::Warn, &message))
     }
     async fn log_error(&mut self, message: String) -> wasmtime::Result<()> {
-        host_call!(self, "logging.log-error", LogEmit, args: {}, denied: (), |run| run.log(Level::Error, &message))
+        host_call!(self, "logging.log-error", LogEmit, args: {}, unseen: { message }, denied: (), |run| run.log(Level::Error, &message))
     }
 }
