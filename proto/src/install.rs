@@ -190,6 +190,43 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_ends_samples_and_never_takes_away_from_the_installs_own_level() {
+        let json = serde_json::json!({
+            "install_id": "i", "tenant": "t", "extension": "e", "version_id": "v", "content_hash": "00".repeat(32),
+            "recording": {"until_ms": 1_000}
+        });
+        let mut install: Install = serde_json::from_value(json).unwrap();
+        let run = |first: u8| ExecutionId::from_bytes([first; 16]);
+        assert_eq!(
+            install.capture_of(run(7), 999),
+            CaptureLevel::Record,
+            "all are recorded unless it says otherwise"
+        );
+        assert_eq!(install.capture_of(run(7), 1_000), CaptureLevel::Events, "it has ended");
+        let recording = |sample_ppm, errors_only| Recording {
+            until_ms: 1_000,
+            sample_ppm,
+            errors_only,
+            by: String::new(),
+        };
+        install.recording = Some(recording(1_000_000, true));
+        assert_eq!(install.capture_of(run(7), 0), CaptureLevel::RecordErrors);
+        install.recording = Some(recording(100_000, false));
+        let ids = (0..10_000_u32).map(|n| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.wrapping_mul(2_654_435_761).to_be_bytes());
+            ExecutionId::from_bytes(id)
+        });
+        let drawn = ids.filter(|id| install.capture_of(*id, 0) == CaptureLevel::Record).count();
+        assert!((800..1_200).contains(&drawn), "a tenth of 10,000: {drawn}");
+        install.capture = CaptureLevel::Record;
+        assert_eq!(install.capture_of(run(7), 0), CaptureLevel::Record);
+        install.capture = CaptureLevel::Off;
+        install.recording = Some(recording(0, false));
+        assert_eq!(install.capture_of(run(7), 0), CaptureLevel::Off);
+    }
+
+    #[test]
     fn a_version_carries_what_its_manifest_says() {
         let manifest =
             br#"{"name":"com.a.B","publisher":"Alga","version":"1.2.3","capabilities":["cap:http.fetch"],

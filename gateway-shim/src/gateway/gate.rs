@@ -4,10 +4,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use longshore_proto::{CallError, ErrorCode, ExtensionId, RunContext, TenantId};
+use longshore_proto::call::CaptureLevel;
+use longshore_proto::{CallError, ErrorCode, ExecutionId, ExtensionId, RunContext, TenantId};
 use longshore_registry::{Change, Lookup, Registry};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
+
+use super::runs;
 
 /// Removed installs that are remembered. Callers that keep what they know of an install do so for seconds or minutes; a gateway
 /// that has restarted meanwhile takes the call, and the worker finds the bundle or does not.
@@ -66,6 +69,16 @@ impl InstallGate {
     /// Whether the install was removed while this gateway ran, and not made again.
     pub fn was_removed(&self, tenant: &TenantId, extension: &ExtensionId) -> bool {
         self.removed.lock().set.contains(&(tenant.clone(), extension.clone()))
+    }
+
+    /// What is published of a call of `/v1/execute` is decided by the install that it belongs to, if this fleet keeps it.
+    pub async fn capture(&self, context: &RunContext, execution: ExecutionId) -> CaptureLevel {
+        match self.registry.find(&context.tenant, context.extension.as_str()).await {
+            Ok(Lookup::Found(install)) if install.extension == context.extension => {
+                runs::capture_of(&install, execution)
+            }
+            _ => CaptureLevel::default(),
+        }
     }
 
     /// Lets a call pass that names no install, an enabled one, or one that the registry does not know: callers with a registry of

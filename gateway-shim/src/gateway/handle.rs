@@ -154,7 +154,8 @@ where
     };
     let safe = found.idempotent || http.is_safe_method();
     let refused = |error, rest| Refused { error, rest, safe };
-    let mut run = runs::run_of(&install, http, replying.request_id.clone(), gateway.timeout);
+    let mut run =
+        runs::run_of(&install, replying.execution, http, replying.request_id.clone(), gateway.timeout);
     if let Err(error) = gateway.app.sealer.seal(&mut run) {
         return Err(refused(error, Rest::Unread(body)));
     }

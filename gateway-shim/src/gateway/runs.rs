@@ -1,14 +1,21 @@
 //! An install as a run: everything but the request comes from the registry.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use longshore_proto::call::CaptureLevel;
 use longshore_proto::install::Install;
 use longshore_proto::limits::{DEFAULT_MEMORY_MB, Limits, MAX_MEMORY_MB};
-use longshore_proto::{Run, RunContext, RunHttp};
+use longshore_proto::{ExecutionId, Run, RunContext, RunHttp};
 
 /// What runs for a request to this install, within `timeout`. The lowest of all limits holds: those of the bundle's manifest
 /// and of the worker are added there.
-pub(crate) fn run_of(install: &Install, http: RunHttp, request_id: String, timeout: Duration) -> Run {
+pub(crate) fn run_of(
+    install: &Install,
+    execution: ExecutionId,
+    http: RunHttp,
+    request_id: String,
+    timeout: Duration,
+) -> Run {
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let asked = &install.limits;
     let limits = Limits {
@@ -38,8 +45,14 @@ pub(crate) fn run_of(install: &Install, http: RunHttp, request_id: String, timeo
         user: None,
         secret_envelope: install.secrets.clone(),
         egress: install.egress.clone(),
-        capture: install.capture,
+        capture: capture_of(install, execution),
     }
+}
+
+/// What is published of a run that begins now.
+pub(crate) fn capture_of(install: &Install, execution: ExecutionId) -> CaptureLevel {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    install.capture_of(execution, u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -57,7 +70,8 @@ mod tests {
         .unwrap();
         let http =
             RunHttp { method: "GET".into(), url: "/".into(), headers: vec![], scheme: None, authority: None };
-        let run = run_of(&install, http.clone(), "r".to_owned(), Duration::from_secs(30));
+        let execution = ExecutionId::from_bytes([1; 16]);
+        let run = run_of(&install, execution, http.clone(), "r".to_owned(), Duration::from_secs(30));
         assert_eq!(
             (run.limits.timeout_ms, run.limits.memory_mb, run.limits.host_calls),
             (2_000, MAX_MEMORY_MB, Some(5))
@@ -71,6 +85,9 @@ mod tests {
         assert_eq!(context.install_id.as_deref(), Some("i"));
         assert_eq!((context.version_id.as_deref(), context.request_id.as_deref()), (Some("v"), Some("r")));
         assert_eq!(context.config["k"], "v");
-        assert_eq!(run_of(&install, http, "r".to_owned(), Duration::from_secs(1)).limits.timeout_ms, 1_000);
+        assert_eq!(
+            run_of(&install, execution, http, "r".to_owned(), Duration::from_secs(1)).limits.timeout_ms,
+            1_000
+        );
     }
 }

@@ -119,10 +119,11 @@ where
     if let Some(id) = &run.context.request_id {
         record.request(id);
     }
-    if let Some(gate) = &app.gate
-        && let Err(error) = gate.check(&run.context).await
-    {
-        return failed(&error, execution, record);
+    if let Some(gate) = &app.gate {
+        if let Err(error) = gate.check(&run.context).await {
+            return failed(&error, execution, record);
+        }
+        run.capture = gate.capture(&run.context, execution).await;
     }
     if let Err(error) = app.sealer.seal(&mut run) {
         return failed(&error, execution, record);

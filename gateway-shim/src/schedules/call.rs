@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use longshore_proto::call::{Trigger, TriggerKind};
 use longshore_proto::install::Install;
-use longshore_proto::{PoolName, Run, RunHttp};
+use longshore_proto::{ExecutionId, PoolName, Run, RunHttp};
 use longshore_schedules::Record;
 
 use crate::gateway::endpoints::{self, Match};
@@ -35,7 +35,12 @@ pub(super) fn as_stored(record: &Record, request_id: &str) -> Due {
 ///
 /// # Errors
 /// Why it does not run.
-pub(super) fn of_install(record: &Record, install: &Install, request_id: &str) -> Result<Due, String> {
+pub(super) fn of_install(
+    record: &Record,
+    install: &Install,
+    execution: ExecutionId,
+    request_id: &str,
+) -> Result<Due, String> {
     if !install.enabled {
         return Err("skipped: the install is disabled".to_owned());
     }
@@ -54,7 +59,7 @@ pub(super) fn of_install(record: &Record, install: &Install, request_id: &str) -
     };
     let (http, body) = request(record);
     let timeout = Duration::from_millis(record.run.limits.timeout_ms);
-    let mut run = run_of(install, http, request_id.to_owned(), timeout);
+    let mut run = run_of(install, execution, http, request_id.to_owned(), timeout);
     run.context.trigger = Some(trigger(record));
     Ok(Due { run, body, pool: install.pool.clone(), weight: install.weight, idempotent })
 }

@@ -99,10 +99,11 @@ impl<D: Dispatch> DispatchRunner<D> {
         let until_repeated = Instant::now() + REPEAT_WITHIN;
         let mut waits = WAITS.into_iter();
         loop {
-            let (again, why) = match self.due(job, &request_id).await {
+            let execution = ExecutionId::random();
+            let (again, why) = match self.due(job, execution, &request_id).await {
                 Err(NotNow::Skipped(why)) => (false, why),
                 Err(NotNow::Unknown(why)) => (true, why),
-                Ok(due) => match self.attempt(job, due).await {
+                Ok(due) => match self.attempt(job, execution, due).await {
                     Ok(status) if status < 400 => return Ok(()),
                     Ok(status) => (false, format!("the endpoint answered {status}")),
                     Err(error) => (not_run(error.code), error.to_string()),
@@ -117,11 +118,11 @@ impl<D: Dispatch> DispatchRunner<D> {
     }
 
     /// What to send.
-    async fn due(&self, job: &Job, request_id: &str) -> Result<Due, NotNow> {
+    async fn due(&self, job: &Job, execution: ExecutionId, request_id: &str) -> Result<Due, NotNow> {
         let record = &job.record;
         match self.installs.find(&record.tenant, &record.install).await {
             Ok(Lookup::Found(install)) if install.extension == record.run.context.extension => {
-                call::of_install(record, &install, request_id).map_err(NotNow::Skipped)
+                call::of_install(record, &install, execution, request_id).map_err(NotNow::Skipped)
             }
             // A fleet without an admin service has no installs: calls of `/v1/execute` made its schedules.
             Ok(Lookup::Found(_) | Lookup::Absent) | Err(RegistryError::NotKept(_)) => {
@@ -136,14 +137,14 @@ impl<D: Dispatch> DispatchRunner<D> {
     }
 
     /// The status that the endpoint answered.
-    async fn attempt(&self, job: &Job, due: Due) -> Result<u16, CallError> {
+    async fn attempt(&self, job: &Job, execution: ExecutionId, due: Due) -> Result<u16, CallError> {
         let timeout = Duration::from_millis(due.run.limits.timeout_ms.min(MAX_TIMEOUT_MS));
         let answer_by = (Instant::now() + timeout).min(job.until);
         if answer_by <= Instant::now() {
             return Err(CallError::from(ErrorCode::Timeout));
         }
         let call = Call {
-            execution: ExecutionId::random(),
+            execution,
             pool: due.pool,
             run: due.run,
             body: due.body,
