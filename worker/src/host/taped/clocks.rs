@@ -11,8 +11,6 @@ use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 
 use super::{Note, Wait};
 use crate::host::RunState;
-#[allow(unused_imports)]
-use super::scaffold::{Recording as _, ScopeTape as _};
 use crate::host::tape::Tape;
 
 const WALL: &str = "wasi:clocks/wall-clock@0.2.12";
@@ -43,12 +41,12 @@ pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
 
 impl RunState {
     fn wall_now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        if let Tape::Replaying(player) = self.scope.tape_of() {
+        if let Tape::Replaying(player) = &self.scope.tape {
             let now = Duration::from_nanos(player.clock(Clock::Wall));
             return Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() });
         }
         let now = wall_clock::Host::now(&mut self.clocks())?;
-        if let Tape::Recording(recorder) = self.scope.tape_of() {
+        if let Tape::Recording(recorder) = &self.scope.tape {
             let ns = now.seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(now.nanoseconds));
             recorder.clock(Clock::Wall, ns);
         }
@@ -56,11 +54,11 @@ impl RunState {
     }
 
     fn monotonic_now(&mut self) -> wasmtime::Result<u64> {
-        if let Tape::Replaying(player) = self.scope.tape_of() {
+        if let Tape::Replaying(player) = &self.scope.tape {
             return Ok(player.clock(Clock::Monotonic));
         }
         let now = monotonic_clock::Host::now(&mut self.clocks())?;
-        if let Tape::Recording(recorder) = self.scope.tape_of() {
+        if let Tape::Recording(recorder) = &self.scope.tape {
             recorder.clock(Clock::Monotonic, now);
         }
         Ok(now)

@@ -56,7 +56,8 @@ impl From<Written> for Code {
 
 /// Whether both name one case: in the spelling of the WIT or of Rust.
 fn is_same(one: &str, other: &str) -> bool {
-    let letters = |text: &str| text.bytes().filter(|b| *b != b'-').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+    let letters =
+        |text: &str| text.bytes().filter(|b| *b != b'-').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
     letters(one) == letters(other)
 }
 
@@ -226,7 +227,8 @@ mod tests {
     #[test]
     fn a_name_is_enough_and_may_be_spelled_as_in_rust() {
         for name in ["connection-refused", "ConnectionRefused", "CONNECTION-REFUSED"] {
-            let read: Code = longshore_proto::wire::decode(&longshore_proto::wire::encode(&name).unwrap()).unwrap();
+            let read: Code =
+                longshore_proto::wire::decode(&longshore_proto::wire::encode(&name).unwrap()).unwrap();
             assert!(matches!(read.error(), Some(ErrorCode::ConnectionRefused)), "{name}");
         }
         let written = longshore_proto::wire::encode(&Code::from(&ErrorCode::ConnectionRefused)).unwrap();

@@ -24,10 +24,7 @@ use super::codes::Code;
 use super::{Call, FieldValue, Fields, Note, Step, Wait, ended, fields, header_map, step};
 use crate::engine::meter::Stop;
 use crate::host::RunState;
-#[allow(unused_imports)]
-use super::scaffold::{Recording as _, ScopeTape as _};
 use crate::host::scope::RunScope;
-use crate::host::tape::Tape;
 
 const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -139,7 +136,7 @@ impl Door {
                 return Sending::Live(Sent::default(), Beside(Call(None)));
             }
         };
-        if matches!(scope.tape_of(), Tape::Off) {
+        if !scope.tape.is_on() {
             return Sending::Live(Sent::default(), Beside(Call(None)));
         }
         let head = Head::new(request, options);
@@ -177,6 +174,21 @@ enum Got<T> {
     Taken,
     Ok(T),
     Err(Code),
+    /// It ended the run: there was no room for another resource.
+    Trap(String),
+}
+
+impl<T: Serialize> Got<T> {
+    /// Ends a call that gave nothing but the run's end.
+    fn trapped<L>(call: Call, live: wasmtime::Result<L>) -> wasmtime::Result<(Call, L)> {
+        match live {
+            Ok(live) => Ok((call, live)),
+            Err(error) => {
+                call.end("trap", &Self::Trap(error.root_cause().to_string()));
+                Err(error)
+            }
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -218,24 +230,23 @@ pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     let mut types = linker.instance(TYPES)?;
     types.func_wrap(
         "[method]future-incoming-response.get",
-        |mut store, (future,): (Resource<HostFutureIncomingResponse>,)| Ok((store.data_mut().answer(future)?,)),
+        |mut store, (future,): (Resource<HostFutureIncomingResponse>,)| {
+            Ok((store.data_mut().answer(future)?,))
+        },
     )?;
     types.func_wrap(
         "[method]future-incoming-response.subscribe",
         |mut store, (future,): (Resource<HostFutureIncomingResponse>,)| {
             let run = store.data_mut();
-            let words = match run.taped.get(future.rep()) {
-                Some(Note::Sent(sent)) => format!("the answer to {}", sent.request),
-                _ => "an answer".to_owned(),
-            };
             let pollable = wit::HostFutureIncomingResponse::subscribe(&mut run.http(), future)?;
-            run.taped.put(pollable.rep(), Some(Note::Waits(Wait::Outside(words))));
+            run.taped.put(pollable.rep(), Some(Note::Waits(Wait::Outside("answer".to_owned()))));
             Ok((pollable,))
         },
     )?;
-    types.func_wrap("[method]future-trailers.get", |mut store, (future,): (Resource<HostFutureTrailers>,)| {
-        Ok((store.data_mut().trailers(future)?,))
-    })?;
+    types.func_wrap(
+        "[method]future-trailers.get",
+        |mut store, (future,): (Resource<HostFutureTrailers>,)| Ok((store.data_mut().trailers(future)?,)),
+    )?;
     types.func_wrap(
         "[method]future-trailers.subscribe",
         |mut store, (future,): (Resource<HostFutureTrailers>,)| {
@@ -272,31 +283,32 @@ fn bodies(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
             Ok((run.noted(body, note),))
         },
     )?;
-    types.func_wrap("[method]incoming-body.stream", |mut store, (body,): (Resource<HostIncomingBody>,)| {
-        let run = store.data_mut();
-        let note = run.taped.answer(body.rep()).map(Note::Answer);
-        let stream: Result<Resource<DynInputStream>, ()> = wit::HostIncomingBody::stream(&mut run.http(), body)?;
-        Ok((run.noted(stream, note),))
-    })?;
-    types.func_wrap("[static]incoming-body.finish", |mut store, (body,): (Resource<HostIncomingBody>,)| {
-        let run = store.data_mut();
-        let note = run.taped.answer(body.rep()).map(Note::Answer);
-        let trailers = wit::HostIncomingBody::finish(
-            &mut run.http(),
-            body,
-        )?;
-        run.taped.put(trailers.rep(), note);
-        Ok((trailers,))
-    })?;
+    types.func_wrap(
+        "[method]incoming-body.stream",
+        |mut store, (body,): (Resource<HostIncomingBody>,)| {
+            let run = store.data_mut();
+            let note = run.taped.answer(body.rep()).map(Note::Answer);
+            let stream: Result<Resource<DynInputStream>, ()> =
+                wit::HostIncomingBody::stream(&mut run.http(), body)?;
+            Ok((run.noted(stream, note),))
+        },
+    )?;
+    types.func_wrap(
+        "[static]incoming-body.finish",
+        |mut store, (body,): (Resource<HostIncomingBody>,)| {
+            let run = store.data_mut();
+            let note = run.taped.answer(body.rep()).map(Note::Answer);
+            let trailers = wit::HostIncomingBody::finish(&mut run.http(), body)?;
+            run.taped.put(trailers.rep(), note);
+            Ok((trailers,))
+        },
+    )?;
     types.func_wrap(
         "[method]outgoing-request.body",
         |mut store, (request,): (Resource<HostOutgoingRequest>,)| {
             let run = store.data_mut();
             let body: Result<Resource<HostOutgoingBody>, ()> =
-                wit::HostOutgoingRequest::body(
-                    &mut run.http(),
-                    request,
-                )?;
+                wit::HostOutgoingRequest::body(&mut run.http(), request)?;
             let note = body.is_ok().then(|| Note::Request(run.new_stream(StreamKind::Output)));
             Ok((run.noted(body, note),))
         },
@@ -307,10 +319,7 @@ fn bodies(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
             let run = store.data_mut();
             let rep = response.rep();
             let body: Result<Resource<HostOutgoingBody>, ()> =
-                wit::HostOutgoingResponse::body(
-                    &mut run.http(),
-                    response,
-                )?;
+                wit::HostOutgoingResponse::body(&mut run.http(), response)?;
             let note = body.is_ok().then(|| Note::Response(Arc::new(AtomicBool::new(false))));
             if note.is_some() {
                 run.taped.put(rep, note.clone());
@@ -321,7 +330,8 @@ fn bodies(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     types.func_wrap("[method]outgoing-body.write", |mut store, (body,): (Resource<HostOutgoingBody>,)| {
         let run = store.data_mut();
         let note = run.taped.get(body.rep()).cloned();
-        let stream: Result<Resource<DynOutputStream>, ()> = wit::HostOutgoingBody::write(&mut run.http(), body)?;
+        let stream: Result<Resource<DynOutputStream>, ()> =
+            wit::HostOutgoingBody::write(&mut run.http(), body)?;
         Ok((run.noted(stream, note),))
     })?;
     types.func_wrap(
@@ -390,11 +400,8 @@ impl RunState {
         let of = OfRequest { request: &sent.request };
         match self.step("wasi:http/types.future-incoming-response.get", &of)? {
             Step::Live(call) => {
-                let answer: Answer =
-                    wit::HostFutureIncomingResponse::get(
-                        &mut self.http(),
-                        future,
-                    )?;
+                let answer = wit::HostFutureIncomingResponse::get(&mut self.http(), future);
+                let (call, answer): (_, Answer) = Got::<Response>::trapped(call, answer)?;
                 let (outcome, got) = match &answer {
                     None => ("pending", Got::Pending),
                     Some(Err(())) => ("taken", Got::Taken),
@@ -417,6 +424,7 @@ impl RunState {
                 Some(code) => Ok(Some(Ok(Err(code)))),
                 None => Err(unusable(&self.scope, &format!("the error code {}", code.code))),
             },
+            Step::Played(Got::Trap(words)) => Err(wasmtime::Error::msg(words)),
             Step::Played(Got::Ok(response)) => Ok(Some(Ok(Ok(self.played_answer(response)?)))),
         }
     }
@@ -442,18 +450,13 @@ impl RunState {
 
     fn trailers(&mut self, future: Resource<HostFutureTrailers>) -> wasmtime::Result<End> {
         let Some(stream) = self.taped.answer(future.rep()) else {
-            return wit::HostFutureTrailers::get(
-                &mut self.http(),
-                future,
-            );
+            return wit::HostFutureTrailers::get(&mut self.http(), future);
         };
         let of = OfStream { stream, trailers: None };
         match self.step("wasi:http/types.future-trailers.get", &of)? {
             Step::Live(call) => {
-                let end: End = wit::HostFutureTrailers::get(
-                    &mut self.http(),
-                    future,
-                )?;
+                let end = wit::HostFutureTrailers::get(&mut self.http(), future);
+                let (call, end): (_, End) = Got::<Option<Fields>>::trapped(call, end)?;
                 let (outcome, got) = match &end {
                     None => ("pending", Got::Pending),
                     Some(Err(())) => ("taken", Got::Taken),
@@ -471,6 +474,7 @@ impl RunState {
                 Some(code) => Ok(Some(Ok(Err(code)))),
                 None => Err(unusable(&self.scope, &format!("the error code {}", code.code))),
             },
+            Step::Played(Got::Trap(words)) => Err(wasmtime::Error::msg(words)),
             Step::Played(Got::Ok(Some(trailers))) => {
                 let map = header_map(&trailers).ok_or_else(|| unusable(&self.scope, "a trailer"))?;
                 let view = self.http();
@@ -507,11 +511,7 @@ impl RunState {
                 }
             }
         };
-        let finished = wit::HostOutgoingBody::finish(
-            &mut self.http(),
-            body,
-            trailers,
-        );
+        let finished = wit::HostOutgoingBody::finish(&mut self.http(), body, trailers);
         match finished {
             Ok(()) => {
                 call.end("ok", &Done::Ok(()));

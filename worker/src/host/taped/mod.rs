@@ -18,7 +18,6 @@ pub(super) mod http;
 mod output;
 mod poll;
 mod random;
-mod scaffold;
 mod streams;
 
 use std::collections::HashMap;
@@ -34,9 +33,7 @@ use wasmtime::component::Linker;
 use super::RunState;
 use super::recorder::Recorder;
 use super::scope::RunScope;
-use super::tape::{Played, Tape};
-#[allow(unused_imports)]
-use scaffold::{Recording as _, ScopeTape as _};
+use super::tape::{Played, Tape, encode};
 
 /// The numbers below are stdout and stderr.
 const FIRST_STREAM: u32 = 2;
@@ -83,7 +80,8 @@ enum Note {
 /// What a pollable waits for.
 #[derive(Clone)]
 enum Wait {
-    /// Time or the network; in words that name it.
+    /// Time or the network; in words that name it, in which nothing is from the guest or from outside: nobody looks
+    /// for secrets there.
     Outside(String),
     /// Nothing: it is ready.
     Never,
@@ -163,25 +161,22 @@ fn step<R: DeserializeOwned>(
     function: &str,
     args: &impl Serialize,
 ) -> wasmtime::Result<Step<R>> {
-    match scope.tape_of() {
+    match &scope.tape {
         Tape::Off => Ok(Step::Live(Call(None))),
         Tape::Recording(recorder) => {
             let call = recorder.begin_call(function, args);
             Ok(Step::Live(Call(Some((Arc::clone(recorder), call)))))
         }
-        Tape::Replaying(player) => {
-            let args = wire::encode(args).map_err(|error| ended(scope, error.to_string()))?;
-            match player.call(function, &args) {
-                Played::Result(result) => match wire::decode(&result) {
-                    Ok(result) => Ok(Step::Played(result)),
-                    Err(error) => {
-                        let why = longshore_service::errors::chain(&error);
-                        Err(ended(scope, format!("the trace's result of {function} is none: {why}")))
-                    }
-                },
-                Played::End(why) => Err(ended(scope, why)),
-            }
-        }
+        Tape::Replaying(player) => match player.call(function, &encode(args)) {
+            Played::Result(result) => match wire::decode(&result) {
+                Ok(result) => Ok(Step::Played(result)),
+                Err(error) => {
+                    let why = longshore_service::errors::chain(&error);
+                    Err(ended(scope, format!("the trace's result of {function} is none: {why}")))
+                }
+            },
+            Played::End(why) => Err(ended(scope, why)),
+        },
     }
 }
 
@@ -197,7 +192,7 @@ impl RunState {
 
     /// The number of a stream that begins now.
     fn new_stream(&mut self, kind: StreamKind) -> u32 {
-        if let Tape::Recording(recorder) = self.scope.tape_of() {
+        if let Tape::Recording(recorder) = &self.scope.tape {
             return recorder.new_stream(kind);
         }
         let next = self.taped.next_stream.get_or_insert(FIRST_STREAM);
@@ -208,7 +203,7 @@ impl RunState {
 
     /// Bytes have gone through a stream of the guest's.
     fn went_through(&self, stream: u32, bytes: &[u8]) {
-        match self.scope.tape_of() {
+        match &self.scope.tape {
             Tape::Off => {}
             Tape::Recording(recorder) => recorder.stream_bytes(stream, bytes),
             Tape::Replaying(player) => player.wrote(stream, StreamKind::Output, bytes),

@@ -160,13 +160,16 @@ pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     for (name, blocking) in
         [("[method]output-stream.splice", false), ("[method]output-stream.blocking-splice", true)]
     {
-        streams.func_wrap_async(name, move |mut store, (stream, source, length): (Stream, Source, u64)| {
-            Box::new(async move {
-                let run = store.data_mut();
-                let spliced = run.splice(&stream, &source, length, blocking).await;
-                Ok((run.stream_result(spliced)?,))
-            })
-        })?;
+        streams.func_wrap_async(
+            name,
+            move |mut store, (stream, source, length): (Stream, Source, u64)| {
+                Box::new(async move {
+                    let run = store.data_mut();
+                    let spliced = run.splice(&stream, &source, length, blocking).await;
+                    Ok((run.stream_result(spliced)?,))
+                })
+            },
+        )?;
     }
     streams.func_wrap("[method]output-stream.subscribe", |mut store, (stream,): (Stream,)| {
         let run = store.data_mut();

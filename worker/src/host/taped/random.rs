@@ -7,8 +7,6 @@ use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
 use super::ended;
 use crate::host::RunState;
-#[allow(unused_imports)]
-use super::scaffold::{Recording as _, ScopeTape as _};
 use crate::host::tape::Tape;
 use crate::host::wasi::RANDOM_BYTES;
 
@@ -43,7 +41,7 @@ pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
 impl RunState {
     fn random_bytes(&mut self, source: RandomSource, length: u64) -> wasmtime::Result<Vec<u8>> {
         // More than the limit ends the run: wasmtime says so, also in a replay.
-        if let Tape::Replaying(player) = self.scope.tape_of()
+        if let Tape::Replaying(player) = &self.scope.tape
             && length <= RANDOM_BYTES
         {
             let length = usize::try_from(length)?;
@@ -55,7 +53,7 @@ impl RunState {
             return Ok(bytes);
         }
         let bytes = self.true_random(source, length)?;
-        if let Tape::Recording(recorder) = self.scope.tape_of() {
+        if let Tape::Recording(recorder) = &self.scope.tape {
             recorder.random(source, &bytes);
         }
         Ok(bytes)

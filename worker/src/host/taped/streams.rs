@@ -13,8 +13,6 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use super::codes::Code;
 use super::{Note, Step, Wait};
 use crate::host::RunState;
-#[allow(unused_imports)]
-use super::scaffold::{Recording as _, ScopeTape as _};
 use crate::host::tape::Tape;
 
 pub(super) const STREAMS: &str = "wasi:io/streams@0.2.12";
@@ -115,33 +113,46 @@ impl Reading {
 
 pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     let mut streams = linker.instance(STREAMS)?;
-    for (name, blocking) in [("[method]input-stream.read", false), ("[method]input-stream.blocking-read", true)] {
-        streams.func_wrap_async(name, move |mut store, (stream, length): (Resource<DynInputStream>, u64)| {
-            Box::new(async move {
-                let run = store.data_mut();
-                let read = run.read(&stream, length, Reading { blocking, skip: false }).await;
-                Ok((run.stream_result(read)?,))
-            })
-        })?;
+    for (name, blocking) in
+        [("[method]input-stream.read", false), ("[method]input-stream.blocking-read", true)]
+    {
+        streams.func_wrap_async(
+            name,
+            move |mut store, (stream, length): (Resource<DynInputStream>, u64)| {
+                Box::new(async move {
+                    let run = store.data_mut();
+                    let read = run.read(&stream, length, Reading { blocking, skip: false }).await;
+                    Ok((run.stream_result(read)?,))
+                })
+            },
+        )?;
     }
-    for (name, blocking) in [("[method]input-stream.skip", false), ("[method]input-stream.blocking-skip", true)] {
-        streams.func_wrap_async(name, move |mut store, (stream, length): (Resource<DynInputStream>, u64)| {
-            Box::new(async move {
-                let run = store.data_mut();
-                let read = run.read(&stream, length, Reading { blocking, skip: true }).await;
-                let skipped = read.map(|bytes| bytes.len() as u64);
-                Ok((run.stream_result(skipped)?,))
-            })
-        })?;
+    for (name, blocking) in
+        [("[method]input-stream.skip", false), ("[method]input-stream.blocking-skip", true)]
+    {
+        streams.func_wrap_async(
+            name,
+            move |mut store, (stream, length): (Resource<DynInputStream>, u64)| {
+                Box::new(async move {
+                    let run = store.data_mut();
+                    let read = run.read(&stream, length, Reading { blocking, skip: true }).await;
+                    let skipped = read.map(|bytes| bytes.len() as u64);
+                    Ok((run.stream_result(skipped)?,))
+                })
+            },
+        )?;
     }
-    streams.func_wrap("[method]input-stream.subscribe", |mut store, (stream,): (Resource<DynInputStream>,)| {
-        let run = store.data_mut();
-        let answer = run.taped.answer(stream.rep());
-        let pollable = streams::HostInputStream::subscribe(&mut run.table, stream)?;
-        let wait = answer.map_or(Wait::Never, |stream| Wait::Outside(format!("read stream {stream}")));
-        run.taped.put(pollable.rep(), Some(Note::Waits(wait)));
-        Ok((pollable,))
-    })?;
+    streams.func_wrap(
+        "[method]input-stream.subscribe",
+        |mut store, (stream,): (Resource<DynInputStream>,)| {
+            let run = store.data_mut();
+            let answer = run.taped.answer(stream.rep());
+            let pollable = streams::HostInputStream::subscribe(&mut run.table, stream)?;
+            let wait = answer.map_or(Wait::Never, |stream| Wait::Outside(format!("read stream {stream}")));
+            run.taped.put(pollable.rep(), Some(Note::Waits(wait)));
+            Ok((pollable,))
+        },
+    )?;
     linker.instance(ERROR)?.func_wrap(
         "[method]error.to-debug-string",
         |mut store, (error,): (Resource<IoError>,)| {
@@ -209,14 +220,14 @@ impl RunState {
                     }
                 };
                 call.end(flow.outcome(), &flow);
-                if let (Tape::Recording(recorder), Ok(bytes)) = (self.scope.tape_of(), &read) {
+                if let (Tape::Recording(recorder), Ok(bytes)) = (&self.scope.tape, &read) {
                     recorder.stream_bytes(number, bytes);
                 }
                 read
             }
             Step::Played(flow) => {
                 let length = usize::try_from(Flow::result(flow)?).unwrap_or(usize::MAX);
-                match self.scope.tape_of() {
+                match &self.scope.tape {
                     Tape::Replaying(player) => Ok(player.read(number, length).into()),
                     Tape::Off | Tape::Recording(_) => Ok(Vec::new()),
                 }
