@@ -34,9 +34,8 @@ struct World {
 impl World {
     async fn start(guest: &str, capture: &str) -> Self {
         let (stack, admin, [worker], gateway) = Stack::standalone::<1>(&[], &[]).await;
-        let bundle = |name, guest| {
-            store::extension(name, guest, "1.0.0", &["cap:log.emit"], &["GET /", "POST /"])
-        };
+        let bundle =
+            |name, guest| store::extension(name, guest, "1.0.0", &["cap:log.emit"], &["GET /", "POST /"]);
         let installed = admin.install(TENANT, &bundle("guest", guest), json!({ "capture": capture })).await;
         let last = admin.install(TENANT, &bundle(LAST, "count"), json!({ "capture": "record" })).await;
         let caller = Caller::new(&gateway, admin.token(TENANT, "write").await);
@@ -193,9 +192,8 @@ async fn with_errors_only_a_run_is_published_when_it_has_failed() {
     assert_eq!(recorded.intersection(&good).count(), 0);
     let of_failed = names(&world.admin.traces(TENANT, "failed=true").await);
     assert!(bad.is_subset(&of_failed), "{of_failed:?}");
-    let trace = unpack(
-        &world.admin.bytes(&format!("/v1/tenants/{TENANT}/traces/{}", bad.first().unwrap())).await,
-    );
+    let trace =
+        unpack(&world.admin.bytes(&format!("/v1/tenants/{TENANT}/traces/{}", bad.first().unwrap())).await);
     let trace = trace.unwrap();
     let failure = trace.records().iter().any(|record| matches!(record.entry, Entry::Failure { .. }));
     assert!(failure && trace.trailer().outcome != "ok", "{:?}", trace.trailer());
@@ -241,10 +239,8 @@ async fn a_redis_that_stands_still_or_is_gone_costs_no_call_its_answer() {
         let reply = world.reply(&format!("id=gone-{n}")).await;
         assert_eq!((reply.transport, reply.plain_text()), (200, format!("gone-{n}").as_str()));
     }
-    let (status, answer) = world
-        .admin
-        .send("GET", &format!("/v1/tenants/{TENANT}/traces"), "application/json", "")
-        .await;
+    let (status, answer) =
+        world.admin.send("GET", &format!("/v1/tenants/{TENANT}/traces"), "application/json", "").await;
     assert_eq!(status, 503, "who asks for traces is told: {answer}");
     world.stack.redis.start_again().await;
     let run = world.call("id=again").await;
@@ -320,7 +316,8 @@ async fn traces_are_read_with_a_token_of_their_tenant_that_may_and_every_read_is
     // A token that reads may do nothing else, an operator's may.
     let reply = world.admin.send_as(Some(&reader), "GET", "/v1/installs", "").await;
     assert!([401, 403].contains(&reply.transport), "{reply:?}");
-    let reply = world.admin.send_as(Some(&reader), "PUT", &world.path("/recording"), "{\"for_ms\":1000}").await;
+    let reply =
+        world.admin.send_as(Some(&reader), "PUT", &world.path("/recording"), "{\"for_ms\":1000}").await;
     assert!([401, 403].contains(&reply.transport), "{reply:?}");
     assert_eq!(world.admin.send_as(Some(ADMIN_TOKEN), "GET", &path, "").await.transport, 200);
 
@@ -345,9 +342,7 @@ async fn a_purged_tenant_leaves_no_trace() {
     let purge = format!("/v1/tenants/{TENANT}/purge");
     world.admin.ok("POST", &purge, json!({ "confirm": TENANT })).await;
     assert_eq!(traces().await, Vec::<String>::new());
-    let (status, _) = world
-        .admin
-        .send("GET", &format!("/v1/tenants/{TENANT}/traces/{run}"), "application/json", "")
-        .await;
+    let (status, _) =
+        world.admin.send("GET", &format!("/v1/tenants/{TENANT}/traces/{run}"), "application/json", "").await;
     assert_eq!(status, 404);
 }

@@ -88,7 +88,8 @@ impl World {
     async fn listed(&self, runs: &BTreeSet<String>) -> Vec<Value> {
         wait::until("the traces of all runs", wait::LIMIT, async || {
             let traces = self.admin.traces(TENANT, "").await;
-            let there = traces.iter().filter(|trace| runs.contains(trace["execution"].as_str().unwrap())).count();
+            let there =
+                traces.iter().filter(|trace| runs.contains(trace["execution"].as_str().unwrap())).count();
             if there == runs.len() { Ok(traces) } else { Err(format!("{there} of {}", runs.len())) }
         })
         .await
@@ -174,7 +175,7 @@ async fn no_secret_is_in_any_stream_file_object_or_report_of_a_recorded_run() {
         let exported = shell.folder().join(format!("{execution}.lstrace"));
         shell.ok(&["export", execution, "-o", exported.to_str().unwrap()]);
         let bytes = std::fs::read(&exported).unwrap();
-        let inside = file::read(&bytes).unwrap();
+        let (inside, _) = file::read(bytes.as_slice()).unwrap();
         assert_eq!(inside.trace, packed);
         for (digest, payload) in &inside.payloads {
             places.insert(format!("payload {} of {execution}", digest.hex()), payload.to_vec());
@@ -188,13 +189,18 @@ async fn no_secret_is_in_any_stream_file_object_or_report_of_a_recorded_run() {
         }
         // With every record shown, because everything is different.
         let other = shell.folder().join("other.tar.zst");
-        std::fs::write(&other, store::extension("canary", "count", "2.0.0", &EVERYTHING, &["POST /"])).unwrap();
+        std::fs::write(&other, store::extension("canary", "count", "2.0.0", &EVERYTHING, &["POST /"]))
+            .unwrap();
         let said = shell.plain(&["replay", exported.to_str().unwrap(), "--bundle", other.to_str().unwrap()]);
         assert_eq!(said.code, 1, "{}", said.all);
         places.insert(format!("report of {execution} with another bundle"), said.all.into_bytes());
     }
     places.insert("list of traces".to_owned(), json!(traces).to_string().into_bytes());
-    for args in [&["traces"][..], &["tail", "--since", "1h", "--no-follow"], &["tail", "--since", "1h", "--no-follow", "--json"]] {
+    for args in [
+        &["traces"][..],
+        &["tail", "--since", "1h", "--no-follow"],
+        &["tail", "--since", "1h", "--no-follow", "--json"],
+    ] {
         let said = shell.plain(args);
         assert_eq!(said.code, 0, "{args:?}: {}", said.all);
         places.insert(format!("{args:?}"), said.all.into_bytes());
@@ -242,7 +248,9 @@ async fn what_stands_for_a_secret_is_the_same_everywhere_as_long_and_replays() {
     let secret = plain()["api_key"];
     assert!(token != secret && token.len() == secret.len(), "{token}");
     let got = trace.records().iter().find_map(|record| match &record.entry {
-        Entry::CallEnd { result: Payload::Inline(result), .. } if contains(result, token.as_bytes()) => Some(()),
+        Entry::CallEnd { result: Payload::Inline(result), .. } if contains(result, token.as_bytes()) => {
+            Some(())
+        }
         _ => None,
     });
     assert!(got.is_some(), "the guest is given the token that it answers");

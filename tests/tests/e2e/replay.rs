@@ -102,7 +102,7 @@ async fn upstream(request: Request<Incoming>) -> Result<Response<Answer>, Infall
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 chunk
             });
-            Ok(Response::new(BodyExt::boxed(StreamBody::new(slowly))))
+            Ok(Response::new(http_body_util::BodyExt::boxed(StreamBody::new(slowly))))
         }
         _ => whole(200, echo.to_string().into_bytes()),
     }
@@ -162,6 +162,9 @@ impl World {
             ("LONGSHORE_SCHEDULER", "platform"),
             ("EXT_EGRESS_ALLOWLIST", "127.0.0.1,localhost"),
             ("LONGSHORE_EGRESS_PRIVATE", "allow"),
+            // All runs of the test are one tenant's.
+            ("LONGSHORE_TRACE_MAX_BYTES", "1GiB"),
+            ("LONGSHORE_TRACE_MAX_ENTRIES", "100000"),
         ];
         // Waiting for a slot is no part of what is shown here.
         let gateway = [("EXT_GATEWAY_TIMEOUT_MS", "60000"), ("LONGSHORE_GATEWAY_RATE", "0")];
@@ -203,10 +206,21 @@ impl World {
     async fn deeds_of_guests(&self) -> Vec<Deed> {
         let at = |guest: &str, query: &str| format!("com.longshore.test.{guest}/?{query}");
         let quick = json!({ "limits": { "timeout_ms": 400, "cpu_ms": 400 } });
-        for guest in ["driver", "hostcalls", "echo", "random-clock", "sleep", "stdio", "big-body", "count", "trap"] {
+        for guest in
+            ["driver", "hostcalls", "echo", "random-clock", "sleep", "stdio", "big-body", "count", "trap"]
+        {
             self.guest(guest, guest, json!({})).await;
         }
-        for guest in ["stack-overflow", "log-flood", "memory-hog", "table-hog", "sockets", "bad-response", "alias", "user"] {
+        for guest in [
+            "stack-overflow",
+            "log-flood",
+            "memory-hog",
+            "table-hog",
+            "sockets",
+            "bad-response",
+            "alias",
+            "user",
+        ] {
             self.guest(guest, guest, json!({})).await;
         }
         for guest in ["http-echo", "http-answers", "http-config"] {
@@ -242,17 +256,31 @@ impl World {
             get(at("http-echo", &format!("send={}", self.upstream.address))),
             get(at("http-config", "name=greeting")),
         ];
-        for kind in ["plain", "empty", "stream&bytes=150000", "trailers", "repeated", "many-headers&n=5", "error", "short", "later&ms=20"] {
+        for kind in [
+            "plain",
+            "empty",
+            "stream&bytes=150000",
+            "trailers",
+            "repeated",
+            "many-headers&n=5",
+            "error",
+            "short",
+            "later&ms=20",
+        ] {
             deeds.push(get(at("http-answers", &format!("kind={kind}"))));
         }
-        let urls = ["/ok", "/slow", "/error", "/big", "/chunks", "/broken"].map(|path| self.upstream.url(path));
+        let urls =
+            ["/ok", "/slow", "/error", "/big", "/chunks", "/broken"].map(|path| self.upstream.url(path));
         let closed = format!("http://127.0.0.1:{}/", paths::free_port());
         let denied = ["http://example.com/", "http://127.0.0.1.example/", "no url"].map(str::to_owned);
         for url in urls.iter().chain([&closed]).chain(&denied) {
             deeds.push(post(at("driver", ""), fetches(url)));
             deeds.push(get(at("hostcalls", &format!("only=http&url={}", escaped(url)))));
         }
-        let everything = get(at("hostcalls", &format!("url={}&route=/api/tickets&key=k", escaped(&self.upstream.url("/ok")))));
+        let everything = get(at(
+            "hostcalls",
+            &format!("url={}&route=/api/tickets&key=k", escaped(&self.upstream.url("/ok"))),
+        ));
         deeds.push(Deed { weight: 6, ..everything });
         deeds.push(Deed { weight: 4, ..post(at("driver", ""), self.every_call()) });
         deeds
@@ -275,7 +303,10 @@ impl World {
             ("storage.put", json!({ "namespace": "ns", "key": "big", "value": { "fill": 90_000 } })),
             ("storage.list-entries", json!({ "namespace": "ns" })),
             ("storage.delete", json!({ "namespace": "ns", "key": "big" })),
-            ("http.fetch", json!({ "method": "POST", "url": self.upstream.url("/ok"), "headers": [["x-a", "b"]], "body": { "text": "sent" } })),
+            (
+                "http.fetch",
+                json!({ "method": "POST", "url": self.upstream.url("/ok"), "headers": [["x-a", "b"]], "body": { "text": "sent" } }),
+            ),
             ("http.fetch", json!({ "method": "GET", "url": "http://example.com/", "headers": [] })),
             ("ui-proxy.call-route", json!({ "route": "/api/none" })),
             ("clients.list-clients", json!({})),
@@ -284,7 +315,8 @@ impl World {
             ("scheduler.list-schedules", json!({})),
             ("scheduler.get-endpoints", json!({})),
         ];
-        let calls: Vec<_> = calls.into_iter().map(|(name, args)| json!({ "fn": name, "args": args })).collect();
+        let calls: Vec<_> =
+            calls.into_iter().map(|(name, args)| json!({ "fn": name, "args": args })).collect();
         json!({ "calls": calls }).to_string()
     }
 
@@ -294,7 +326,19 @@ impl World {
         let (client, service) = (&seed.clients[0].client_id, &seed.services[0].service_id);
         let mut deeds = Vec::new();
         for language in ["rust", "ts"] {
-            for name in ["context", "secrets", "http", "storage", "logging", "config", "ui-proxy", "scheduler", "invoicing", "clients", "services"] {
+            for name in [
+                "context",
+                "secrets",
+                "http",
+                "storage",
+                "logging",
+                "config",
+                "ui-proxy",
+                "scheduler",
+                "invoicing",
+                "clients",
+                "services",
+            ] {
                 self.example(&format!("{name}-{language}")).await;
             }
             let at = |name: &str, path: &str| format!("com.longshore.{name}-{language}{path}");
@@ -336,7 +380,9 @@ impl World {
             post("com.longshore.billing-ts/run", "{}"),
         ]);
         for name in ["wasi-http-js", "wasi-http-python"] {
-            let fetch = |path: &str| get(format!("com.longshore.{name}/fetch?url={}", escaped(&self.upstream.url(path))));
+            let fetch = |path: &str| {
+                get(format!("com.longshore.{name}/fetch?url={}", escaped(&self.upstream.url(path))))
+            };
             deeds.extend([
                 get(format!("com.longshore.{name}/?name=Ada+B")),
                 post(format!("com.longshore.{name}/echo"), pattern(90_000)),
@@ -360,9 +406,15 @@ impl World {
     async fn traces(&self, runs: &BTreeSet<String>) -> BTreeMap<String, Value> {
         wait::until("the traces of all runs", Duration::from_secs(120), async || {
             let listed = self.admin.traces(TENANT, "").await;
-            let listed = listed.into_iter().map(|trace| (trace["execution"].as_str().unwrap().to_owned(), trace));
-            let listed: BTreeMap<String, Value> = listed.filter(|(execution, _)| runs.contains(execution)).collect();
-            if listed.len() == runs.len() { Ok(listed) } else { Err(format!("{} of {}", listed.len(), runs.len())) }
+            let listed =
+                listed.into_iter().map(|trace| (trace["execution"].as_str().unwrap().to_owned(), trace));
+            let listed: BTreeMap<String, Value> =
+                listed.filter(|(execution, _)| runs.contains(execution)).collect();
+            if listed.len() == runs.len() {
+                Ok(listed)
+            } else {
+                Err(format!("{} of {}", listed.len(), runs.len()))
+            }
         })
         .await
     }
@@ -410,7 +462,8 @@ fn fetches(url: &str) -> String {
 
 /// A command that has no network, where this system lets anybody have a namespace without one.
 fn without_network(program: &Path) -> Command {
-    let permitted = Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|done| done.status.success());
+    let permitted =
+        Command::new("unshare").args(["-rn", "true"]).output().is_ok_and(|done| done.status.success());
     if !permitted {
         eprintln!("no network namespaces here: the replay could reach the network");
         return Command::new(program);
@@ -458,7 +511,12 @@ async fn two_thousand_runs_recorded_under_load_on_two_workers_replay_bit_for_bit
     let runs: BTreeSet<String> = made.iter().map(|(_, (execution, ..))| execution.clone()).collect();
     let traces = world.traces(&runs).await;
     let unreplayable: Vec<_> = traces.values().filter(|trace| trace["replayable"] != true).collect();
-    assert!(unreplayable.is_empty(), "{} runs cannot be replayed: {:#?}", unreplayable.len(), unreplayable.first());
+    assert!(
+        unreplayable.is_empty(),
+        "{} runs cannot be replayed: {:#?}",
+        unreplayable.len(),
+        unreplayable.first()
+    );
     let folder = tempfile::tempdir().unwrap();
     world.fetch(traces.keys(), folder.path()).await;
     let world = Arc::try_unwrap(world).ok().expect("all calls have been answered");
@@ -468,7 +526,8 @@ async fn two_thousand_runs_recorded_under_load_on_two_workers_replay_bit_for_bit
     let reports = replayed(folder.path());
     assert_eq!(reports.len(), runs.len());
     let verdict = |report: &Value| report["report"]["verdict"].as_str().unwrap_or("error").to_owned();
-    let (mut verdicts, mut wrong) = (BTreeMap::<String, usize>::new(), BTreeMap::<&str, (usize, &Value)>::new());
+    let (mut verdicts, mut wrong) =
+        (BTreeMap::<String, usize>::new(), BTreeMap::<&str, (usize, &Value)>::new());
     for (execution, report) in &reports {
         *verdicts.entry(verdict(report)).or_default() += 1;
         if !["identical", "secret_dependent"].contains(&verdict(report).as_str()) {
@@ -589,9 +648,11 @@ async fn the_newest_runs_are_verified_and_a_corpus_is_replayed_against_a_candida
     assert_eq!(said.code, 0, "{}", said.all);
     let junit = export.shell.folder().join("report.xml");
     let same = export.shell.folder().join("same.tar.zst");
-    std::fs::write(&same, store::extension("driver", "driver", "1.0.0", &EVERYTHING, &["GET /", "POST /"])).unwrap();
+    std::fs::write(&same, store::extension("driver", "driver", "1.0.0", &EVERYTHING, &["GET /", "POST /"]))
+        .unwrap();
     let corpus = |bundle: &Path| {
-        let args = ["replay", "--corpus", "--bundle", bundle.to_str().unwrap(), "--junit", junit.to_str().unwrap()];
+        let args =
+            ["replay", "--corpus", "--bundle", bundle.to_str().unwrap(), "--junit", junit.to_str().unwrap()];
         export.shell.longshore(&args)
     };
     let said = corpus(&same);
@@ -615,7 +676,7 @@ struct Parts {
 
 impl Parts {
     fn of(file: &Path) -> Self {
-        let exported = longshore_trace::file::read(&std::fs::read(file).unwrap()).unwrap();
+        let (exported, _) = longshore_trace::file::read(std::fs::File::open(file).unwrap()).unwrap();
         let payloads = exported.payloads.into_iter().map(|(digest, bytes)| (digest.hex(), bytes.to_vec()));
         Self { trace: exported.trace, payloads: payloads.collect(), bundle: exported.bundle }
     }
@@ -650,7 +711,9 @@ impl Parts {
         change(&mut records);
         let frame: Vec<u8> = records
             .iter()
-            .flat_map(|record| [&u32::try_from(record.len()).unwrap().to_le_bytes(), record.as_slice()].concat())
+            .flat_map(|record| {
+                [&u32::try_from(record.len()).unwrap().to_le_bytes(), record.as_slice()].concat()
+            })
             .collect();
         self.with_trace(container::seal(opened.version, &frame).unwrap())
     }
@@ -722,7 +785,11 @@ fn damages(good: &Parts, other: &Parts) -> Vec<(&'static str, Parts, &'static st
         ("a gap", good.with_records(|records| drop(records.remove(4))), "missing"),
         ("a swap", good.with_records(|records| records.swap(3, 5)), "out of order"),
         ("a double", good.with_records(|records| records.insert(4, records[3].clone())), "twice"),
-        ("a record of another run", good.with_records(|records| records[4].clone_from(&foreign_records[4])), "rolling hash"),
+        (
+            "a record of another run",
+            good.with_records(|records| records[4].clone_from(&foreign_records[4])),
+            "rolling hash",
+        ),
         ("no header", good.with_entries(|entries| drop(entries.remove(0))), "header"),
         ("no request", good.with_entries(|entries| drop(entries.remove(1))), "request"),
         ("no trailer", good.with_entries(|entries| drop(entries.pop())), "trailer"),
@@ -739,11 +806,7 @@ fn damages(good: &Parts, other: &Parts) -> Vec<(&'static str, Parts, &'static st
             }),
             "ends twice",
         ),
-        (
-            "no record can be read",
-            good.with_records(|records| records[2] = b"no record".to_vec()),
-            "decoded",
-        ),
+        ("no record can be read", good.with_records(|records| records[2] = b"no record".to_vec()), "decoded"),
         ("a payload missing", Parts { payloads: BTreeMap::new(), ..good.clone() }, "payload"),
         ("a truncated payload", payloads(|bytes| bytes.truncate(100)), "payload"),
         ("a changed payload", payloads(|bytes| bytes[7] ^= 1), "payload"),
@@ -810,7 +873,7 @@ async fn a_trace_that_is_damaged_in_any_of_twenty_ways_is_refused_with_the_reaso
     export.world.traces(&BTreeSet::from([trimmed.clone()])).await;
     let (last, ..) = export.world.call(&quick()).await;
     export.world.traces(&BTreeSet::from([last.clone()])).await;
-    let stream = format!("longshore-trace:t:{TENANT}");
+    let stream = format!("longshore-trace:t:{{{TENANT}}}");
     export.world.stack.redis.command(&["XTRIM", &stream, "MAXLEN", "1"]).await;
     for (what, execution) in [("a trimmed stream", &trimmed), ("a stream that is gone", &last)] {
         let said = export.shell.longshore(&["replay", execution]);
