@@ -18,7 +18,12 @@ pub mod script;
 pub mod value;
 pub mod verify;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use compare::{Class, Divergence};
-pub use player::{Override, Step, StepAnswer, Stepper, Unmatched};
+pub use player::{Override, Step, StepAnswer, Stepper, Unmatched, parse_override};
 pub use replayer::{Candidate, Options, Recorded, ReplayError, Replayer, ReplayerConfig};
 pub use report::{Report, Verdict};

@@ -238,7 +238,9 @@ impl Replayer {
         let player = Arc::new(TracePlayer::new(Arc::clone(&script), rules));
         let outcome = guest::with_component(guest.component(), self.run(&script, &player)).await;
         let observed: Observed = player.observed();
+        // A run that its player ended has a code of its own, and nothing is wrong with the machine.
         if let Err(error) = &outcome.result
+            && observed.ended.is_none()
             && is_machines(error)
         {
             return Err(ReplayError::Engine { reason: error.to_string() });
@@ -262,6 +264,7 @@ impl Replayer {
             body: script.body.clone(),
             deadline: Instant::now() + COMPILE_LIMIT + Duration::from_millis(run.limits.timeout_ms),
             cancel: cancel.clone(),
+            player: Some(Arc::clone(player) as _),
         };
         let running = self.executor.execute(job);
         if !matches!(&script.end, End::Failure { code, .. } if is_time(*code)) {
