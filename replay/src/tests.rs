@@ -192,6 +192,8 @@ fn a_trace_that_was_cut_is_replayed_up_to_there_and_says_so() {
     assert_eq!(played.report.verdict, Verdict::Identical, "{:?}", played.report.divergences);
     assert_eq!(played.report.partial.as_deref(), Some("it was too large"));
     assert_eq!(played.results.len(), 1);
+    let further = replayed(cut(Some(2)), &[get("a"), get("b"), get("c"), get("further")]);
+    assert_eq!(further.report.verdict, Verdict::Identical, "{:?}", further.report.divergences);
     assert!(matches!(cut(None).try_script(), Err(ScriptError::Unreplayable { .. })));
 }
 

@@ -186,14 +186,22 @@ const GUESTS: [(&str, &str); 13] = [
 async fn every_guest_is_had_again_bit_for_bit() {
     let replayer = replayer();
     let mut verified = Verified::default();
+    let mut wrong = Vec::new();
     for (guest, url) in GUESTS {
         let recorded = record(guest, url, b"{\"n\":3}", limits()).await;
         let report = replayer.replay(&recorded, &Options::default()).await;
         verified.add(guest, &report);
-        let report = report.unwrap();
-        assert_eq!(report.verdict, Verdict::Identical, "{guest}: {}", report.text(false));
-        assert_eq!(report.resources.host_calls.recorded, report.resources.host_calls.replayed, "{guest}");
+        match report {
+            Ok(report) if report.verdict == Verdict::Identical => {
+                let calls = report.resources.host_calls;
+                let partial = report.partial.is_some();
+                assert!(partial || calls.recorded == calls.replayed, "{guest}: {calls:?}");
+            }
+            Ok(report) => wrong.push(format!("{guest}: {}", report.text(false))),
+            Err(error) => wrong.push(format!("{guest}: {error}")),
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!((verified.share, verified.exit_code()), (Some(1.0), 0));
     replayer.idle().await;
 }
@@ -214,7 +222,8 @@ async fn other_bundles_diverge_by_what_they_do() {
         ("trap", Class::Trap),
         ("stack-overflow", Class::Limit),
         ("memory-hog", Class::Limit),
-        ("count", Class::OutputOnly),
+        ("count", Class::Added),
+        ("no-handler", Class::Trap),
     ] {
         let options = Options { bundle: Candidate::Archive(bundle(guest)), ..Options::default() };
         let report = replayer.replay(&recorded, &options).await.unwrap();

@@ -215,6 +215,13 @@ impl<'c> Comparing<'c> {
         matches!(&self.script.end, End::Failure { code, .. } if is_time(*code))
     }
 
+    /// Whether the replay was ended at this call because the trace tells nothing of it, which is no divergence.
+    fn is_beyond(&self, seen: u32) -> bool {
+        let ended =
+            self.observed.calls.get(seen as usize).is_some_and(|call| call.answered == Answered::Ended);
+        ended && !matches!(self.observed.ended, Some(Ended::NoAnswer(_)))
+    }
+
     fn calls(&mut self, end: &ending::Ending) {
         let last_gap = self.alignment.gaps;
         // What a run that failed did not do any more is told by its end.
@@ -238,7 +245,7 @@ impl<'c> Comparing<'c> {
                     self.push(place, Class::ArgumentsChanged, Some(*recorded), Some(*seen), what, diff);
                 }
                 Item::Added { seen, .. } => {
-                    if self.is_by_time() && self.exact && place.0 == last_gap {
+                    if self.is_by_time() && self.exact && place.0 == last_gap || self.is_beyond(*seen) {
                         continue;
                     }
                     let diff = None;

@@ -100,19 +100,40 @@ impl Override {
 /// An error for a call that was not recorded: one that the function gave in this trace, or its general one.
 pub(super) fn error_of(script: &Script, function: &str) -> Option<Bytes> {
     let failed = shapes(script, function).find(|like| value::field(like, "Err").is_some());
-    let made = match failed {
-        Some(error) => error,
-        None if function.starts_with("wasi:") => return None,
-        None => {
-            let case = if function.starts_with("user") { "not-available" } else { "internal" };
-            match shapes(script, function).next() {
-                Some(like) => error_like(&like, case, std::iter::empty())?,
-                // Nothing is known of the function but that most functions of this host give a result or an error.
-                None => error(Packed::from(camel(case))),
-            }
+    let case = if function.starts_with("user") { "not-available" } else { "internal" };
+    let made = match (failed, shapes(script, function).next()) {
+        (Some(error), _) => error,
+        (None, Some(like)) => {
+            error_like(&like, case, std::iter::empty()).or_else(|| of_no_trace(function, case))?
         }
+        (None, None) => of_no_trace(function, case)?,
     };
     Some(value::pack(&made).into())
+}
+
+/// What a function gives when it fails, or what is nothing, where the trace has none of its results: most functions of
+/// this host give a result or an error, the others are here. None: it cannot fail, and what it gives cannot be made up.
+fn of_no_trace(function: &str, case: &str) -> Option<Packed> {
+    let failed = |fields: &[&str]| {
+        let known = [("success", Packed::Boolean(false)), ("error", Packed::from(case))];
+        let known = known.into_iter().map(|(name, value)| (Packed::from(name), value));
+        Packed::Map(known.chain(fields.iter().map(|name| (Packed::from(*name), Packed::Nil))).collect())
+    };
+    let interface = function.split('.').next().unwrap_or_default();
+    match function {
+        "secrets.list-keys" => Some(Packed::Array(Vec::new())),
+        "scheduler.create-schedule" => Some(failed(&["schedule_id", "field_errors"])),
+        "scheduler.update-schedule" => Some(failed(&["field_errors"])),
+        "scheduler.delete-schedule" => Some(failed(&[])),
+        _ if interface == "logging" => Some(Packed::Nil),
+        _ if interface == "invoicing" => {
+            let fields =
+                ["invoice_id", "invoice_number", "status", "subtotal", "tax", "total", "field_errors"];
+            Some(failed(&fields))
+        }
+        _ if interface == "context" || function.contains(':') => None,
+        _ => Some(error(Packed::from(camel(case)))),
+    }
 }
 
 /// Results that the trace has of a function.

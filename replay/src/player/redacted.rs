@@ -2,18 +2,15 @@
 //! header, those that the guest made itself included; a replay has no key to do so again, so such places are compared
 //! by what a token keeps: their length and their punctuation.
 
+use std::sync::LazyLock;
+
+use longshore_secrets::tokens::Policy;
 use rmpv::Value;
 
-/// Names of headers that carry credentials.
-const HEADERS: [&str; 6] =
-    ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-runner-auth"];
-/// Parts of names that say so too.
-const PARTS: [&str; 7] = ["token", "secret", "password", "passwd", "api-key", "apikey", "api_key"];
-
-/// Whether a header or field of this name is replaced whatever it says.
+/// Whether a header or field of this name is replaced whatever it says, by the policy that every fleet has.
 pub fn is_sensitive(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    HEADERS.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part))
+    static STANDARD: LazyLock<Policy> = LazyLock::new(Policy::standard);
+    STANDARD.is_sensitive(name)
 }
 
 /// Whether two values are equal but for what stands under sensitive names, and that has the shape of its token.
