@@ -3,6 +3,7 @@
 //! All of it stays in memory until the run is over, within bounds, and is published whole or not at all. So a trace that is wanted of failures
 //! alone costs nothing but its encoding, and neither a slow Redis nor a worker's death leaves half of one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ const HANDLE: &str = "{{secret:";
 const STREAMS: [&str; 3] = ["wasi:io/streams.", "wasi:io/poll.", "wasi:clocks/"];
 /// What must still fit when the rest is cut: the answer's head, the streams' marks and the trailer.
 const RESERVE: usize = 256 << 10;
+/// What a stream weighs besides its bytes: a guest may begin many.
+const STREAM_COST: usize = 128;
 /// The guest's stdout.
 pub(super) const STDOUT: u32 = 0;
 /// Its stderr.
@@ -56,6 +59,8 @@ struct Inner {
     /// Bytes of streams and stored payloads; the packer counts its own.
     held: usize,
     missing: Option<Unreplayable>,
+    /// There was no room: nothing more of the guest's calls is kept, since a replay could not use it.
+    closed: bool,
 }
 
 /// A finished trace with what goes to the bundle store.
@@ -83,7 +88,7 @@ impl Recorder {
         {
             let inner = &mut *recorder.inner.lock();
             inner.packer.push(0, Entry::Header(Box::new(header)));
-            let body = body.map(|body| recorder.payload(inner, body));
+            let body = body.map(|body| recorder.payload(inner, body, None));
             inner.packer.push(0, Entry::Request { body });
         }
         recorder
@@ -101,7 +106,7 @@ impl Recorder {
         let call = inner.calls;
         inner.calls = call.saturating_add(1);
         if self.has_room(inner) {
-            let args = self.payload(inner, args);
+            let args = self.payload(inner, args, call.checked_sub(1));
             inner.packer.push(self.at(), Entry::CallStart { call, function: function.to_owned(), args });
             inner.open.insert(call, (function.to_owned(), Instant::now()));
         }
@@ -123,7 +128,7 @@ impl Recorder {
         };
         let note = note.map(|note| self.tokens.text(&note).into_owned());
         let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let result = self.payload(inner, result);
+        let result = self.payload(inner, result, call.checked_sub(1));
         inner
             .packer
             .push(self.at(), Entry::CallEnd { call, outcome: outcome.to_owned(), result, duration_us, note });
@@ -144,15 +149,25 @@ impl Recorder {
         let inner = &mut *self.inner.lock();
         let stream = inner.next_stream;
         inner.next_stream = stream.saturating_add(1);
-        inner.streams.insert(stream, (kind, Vec::new()));
+        if self.has_room(inner) {
+            inner.streams.insert(stream, (kind, Vec::new()));
+            inner.held = inner.held.saturating_add(STREAM_COST);
+        }
         stream
     }
 
     /// Bytes have gone through a stream.
     pub fn stream_bytes(&self, stream: u32, bytes: &[u8]) {
         let inner = &mut *self.inner.lock();
+        if inner.closed {
+            return;
+        }
         if !self.fits(inner, bytes.len()) {
-            return self.cut(inner, "the streams of the run are larger than a trace may be");
+            return cut(
+                inner,
+                inner.calls.checked_sub(1),
+                "the streams of the run are larger than a trace may be",
+            );
         }
         if let Some((_, content)) = inner.streams.get_mut(&stream) {
             content.extend_from_slice(bytes);
@@ -174,20 +189,31 @@ impl Recorder {
         inner.packer.len().saturating_add(inner.held)
     }
 
-    /// Writes the streams, the answer and the trailer. What is asked of the recorder afterwards is not part of the trace.
+    /// Microseconds since the run began.
+    pub fn at(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes the streams, the answer and the trailer of a run that ended at `at` (see [`Self::at`]): this may be called much later. What is
+    /// asked of the recorder afterwards is not part of the trace.
     ///
     /// # Errors
     /// The trace cannot be packed: it is larger than any reader takes, or a bug.
     pub fn finish(
         &self,
+        at: u64,
         result: Result<&GuestResponse, (&CallError, Option<&str>)>,
         usage: &Usage,
     ) -> Result<Recorded, PackError> {
         let mut inner = std::mem::take(&mut *self.inner.lock());
-        let at = self.at();
+        let last = inner.calls.checked_sub(1);
         for (stream, (kind, content)) in std::mem::take(&mut inner.streams) {
-            let content = self.tokens.body(&content).into_owned();
-            let content = self.payload(&mut inner, content);
+            inner.held = inner.held.saturating_sub(content.len());
+            let content = match self.tokens.body(&content) {
+                Cow::Owned(redacted) => redacted,
+                Cow::Borrowed(_) => content,
+            };
+            let content = self.payload(&mut inner, content, last);
             inner.packer.push(at, Entry::Stream { stream, kind, content });
         }
         let text = |text: &str| self.tokens.text(text).into_owned();
@@ -198,7 +224,7 @@ impl Recorder {
         let outcome = match result {
             Ok(response) => {
                 let body = response.body.as_ref().map(|body| self.tokens.body(body).into_owned());
-                let body = body.map(|body| self.payload(&mut inner, body));
+                let body = body.map(|body| self.payload(&mut inner, body, last));
                 let (headers, trailers) = (pairs(&response.headers), pairs(&response.trailers));
                 inner.packer.push(at, Entry::Response { status: response.status, headers, body, trailers });
                 "ok".to_owned()
@@ -230,37 +256,27 @@ impl Recorder {
         }
     }
 
-    fn at(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
     fn fits(&self, inner: &Inner, more: usize) -> bool {
         let used = inner.packer.len().saturating_add(inner.held).saturating_add(more);
         used.saturating_add(RESERVE) <= self.limit && !inner.packer.is_full()
     }
 
-    /// Once something is missing, nothing of the guest's calls is kept any more: a replay could not use it.
     fn has_room(&self, inner: &mut Inner) -> bool {
-        if inner.missing.as_ref().is_some_and(|missing| missing.after_call.is_some()) {
-            return false;
+        if !inner.closed && !self.fits(inner, 0) {
+            cut(
+                inner,
+                inner.calls.checked_sub(1),
+                "the run's trace is larger than LONGSHORE_TRACE_MAX_RUN_BYTES",
+            );
         }
-        if !self.fits(inner, 0) {
-            self.cut(inner, "the run's trace is larger than LONGSHORE_TRACE_MAX_RUN_BYTES");
-            return false;
-        }
-        true
+        !inner.closed
     }
 
-    #[expect(clippy::unused_self, reason = "reads as the others do")]
-    fn cut(&self, inner: &mut Inner, reason: &str) {
-        let after_call = inner.calls.checked_sub(1);
-        inner.missing.get_or_insert_with(|| Unreplayable { after_call, reason: reason.to_owned() });
-    }
-
-    fn payload(&self, inner: &mut Inner, bytes: Vec<u8>) -> Payload {
+    /// Keeps bytes, or says that without them the run can be replayed up to `before` only.
+    fn payload(&self, inner: &mut Inner, bytes: Vec<u8>, before: Option<u32>) -> Payload {
         let length = bytes.len();
         if !self.fits(inner, length) {
-            self.cut(inner, "a payload of the run is larger than its trace may be");
+            cut(inner, before, "a payload of the run is larger than its trace may be");
             return Payload::Cut { bytes: length as u64 };
         }
         if length <= MAX_INLINE_BYTES {
@@ -290,9 +306,15 @@ impl Recorder {
     fn secret(&self, encoded: Vec<u8>) -> Vec<u8> {
         self.with_value(encoded, |value| {
             let rmpv::Value::Map(fields) = value else { return };
-            for (_, value) in fields {
-                if let Some(text) = value.as_str().filter(|text| !text.starts_with(HANDLE)) {
-                    *value = self.tokens.secret(text).into();
+            // Its errors are names of the WIT.
+            for (_, value) in fields.iter_mut().filter(|(name, _)| name.as_str() == Some("Ok")) {
+                if let Some(text) = value.as_str() {
+                    let handle = text.starts_with(HANDLE);
+                    *value = if handle {
+                        self.tokens.text(text).as_ref().into()
+                    } else {
+                        self.tokens.secret(text).into()
+                    };
                 }
             }
         })
@@ -311,6 +333,12 @@ impl Recorder {
     }
 }
 
+/// From here on the trace is not whole.
+fn cut(inner: &mut Inner, after_call: Option<u32>, reason: &str) {
+    inner.closed = true;
+    inner.missing.get_or_insert_with(|| Unreplayable { after_call, reason: reason.to_owned() });
+}
+
 /// The run as the trace has it: without the envelope, and with tokens. Headers go first, so that what they give away is found in the rest.
 fn redact_run(run: &mut longshore_proto::Run, tokens: &Tokenizer) {
     run.secret_envelope = None;
@@ -327,3 +355,7 @@ fn redact_run(run: &mut longshore_proto::Run, tokens: &Tokenizer) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;
