@@ -109,7 +109,7 @@ pub fn read_bytes(bytes: &Bytes) -> Result<(Exported, Trace), Damage> {
     }
     let mut archive = tar::Archive::new(io::Cursor::new(bytes));
     let mut exported = Exported::default();
-    let mut seen = None;
+    let (mut seen, mut last) = (None, 0);
     {
         // Raw, because otherwise the crate reads long names of any size into memory; no name here is long.
         let entries = archive.entries().map_err(|error| broken(error.to_string()))?.raw(true);
@@ -125,13 +125,14 @@ pub fn read_bytes(bytes: &Bytes) -> Result<(Exported, Trace), Damage> {
             let end = end.ok_or(Damage::Truncated { expected: at.saturating_add(size), found: length })?;
             // Both are at most `length`.
             let range = usize::try_from(at).unwrap_or_default()..usize::try_from(end).unwrap_or_default();
+            last = end;
             place(&mut exported, &mut seen, name, bytes.slice(range))?;
         }
     }
     if exported.trace.is_empty() {
         return Err(broken("there is no `trace` in it".to_owned()));
     }
-    ended(archive.into_inner())?;
+    ended(bytes, last)?;
     let trace = exported.check()?;
     Ok((exported, trace))
 }
@@ -170,24 +171,19 @@ fn place(
     Ok(())
 }
 
-/// tar ends with two blocks of zeros; without them the file was cut at the end of an entry.
-fn ended(mut rest: io::Cursor<&Bytes>) -> Result<(), Damage> {
-    let bytes = *rest.get_ref();
+/// After the last entry, which ends at `end`, tar has two blocks of zeros, and maybe more; without them the file was
+/// cut between two entries.
+fn ended(bytes: &[u8], end: u64) -> Result<(), Damage> {
     let found = bytes.len() as u64;
-    let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
-    if zeros < 1_024 {
-        return Err(Damage::Truncated { expected: found.saturating_add(1_024), found });
+    let expected = end.next_multiple_of(512).saturating_add(1_024);
+    if found < expected || !found.is_multiple_of(512) {
+        return Err(Damage::Truncated { expected: expected.max(found.next_multiple_of(512)), found });
     }
-    let mut surplus = 0;
-    let mut block = [0; 512];
-    loop {
-        match rest.read(&mut block) {
-            Ok(0) => break,
-            Ok(n) => surplus += block.iter().take(n).filter(|byte| **byte != 0).count() as u64,
-            Err(error) => return Err(broken(error.to_string())),
-        }
+    let rest = usize::try_from(end).ok().and_then(|end| bytes.get(end..)).unwrap_or_default();
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(broken("something follows its end".to_owned()));
     }
-    if surplus > 0 { Err(broken("something follows its end".to_owned())) } else { Ok(()) }
+    Ok(())
 }
 
 const fn broken(reason: String) -> Damage {

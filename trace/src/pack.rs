@@ -167,7 +167,9 @@ impl Packer {
     /// Whether only what ends a trace still fits; a recorder then stops and says that the run cannot be replayed any
     /// further.
     pub fn is_full(&self) -> bool {
-        self.frame.len() > MAX_UNPACKED_BYTES - RESERVE || self.records > MAX_RECORDS - 1_024
+        self.broken.is_some()
+            || self.frame.len() > MAX_UNPACKED_BYTES - RESERVE
+            || self.records > MAX_RECORDS - 1_024
     }
 
     /// Adds the trailer and packs.

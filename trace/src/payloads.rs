@@ -135,7 +135,7 @@ const fn too_large() -> Damage {
 
 #[cfg(test)]
 mod tests {
-    use longshore_bundle::DirStore;
+    use longshore_bundle::store::DirStore;
 
     use super::*;
 
