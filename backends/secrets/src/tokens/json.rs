@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::redact::decode::Encoding;
 
-use super::path::{Child, Path, Places};
+use super::path::{Child, Paths, Places};
 
 /// Levels of nesting that are followed, as in serde_json.
 const MAX_DEPTH: usize = 128;
@@ -41,7 +41,7 @@ pub(super) fn may_be_json(text: &[u8]) -> bool {
 }
 
 /// The strings and numbers that the paths name, and those below what they name; sorted.
-pub(super) fn leaves(text: &[u8], paths: &[Path]) -> Vec<Leaf> {
+pub(super) fn leaves(text: &[u8], paths: &Paths) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     // None: no JSON from here on.
     let _ended = Reader { text, at: 0 }.read(paths, &mut leaves);
@@ -49,7 +49,7 @@ pub(super) fn leaves(text: &[u8], paths: &[Path]) -> Vec<Leaf> {
 }
 
 impl<'t> Reader<'t> {
-    fn read(&mut self, paths: &[Path], leaves: &mut Vec<Leaf>) -> Option<()> {
+    fn read(&mut self, paths: &Paths, leaves: &mut Vec<Leaf>) -> Option<()> {
         let mut levels: Vec<Level> = Vec::new();
         loop {
             let byte = self.next_token()?;
@@ -149,11 +149,13 @@ fn unescaped(key: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::path::Path;
     use super::*;
 
     fn found(text: &str, paths: &[&str]) -> Vec<String> {
-        let paths: Vec<Path> = paths.iter().map(|path| Path::parse(path).unwrap()).collect();
-        leaves(text.as_bytes(), &paths).iter().map(|leaf| text[leaf.start..leaf.end].to_owned()).collect()
+        let mut all = Paths::default();
+        paths.iter().for_each(|path| all.add(Path::parse(path).unwrap()));
+        leaves(text.as_bytes(), &all).iter().map(|leaf| text[leaf.start..leaf.end].to_owned()).collect()
     }
 
     #[test]

@@ -13,10 +13,10 @@ use super::known::Known;
 const MIN_MIXED: usize = 8;
 /// The same of a value with one kind.
 const MIN_PLAIN: usize = 16;
-/// How many are learned in one run. The search is built anew after each: 5 ms in all at the worst.
-const MAX_VALUES: usize = 64;
+/// How many are learned in one run. The search is built anew after each: 10 ms in all at the worst.
+const MAX_VALUES: usize = 32;
 /// Their bytes. Those beyond are replaced where the rules name them, and not looked for elsewhere.
-const MAX_BYTES: usize = 32 << 10;
+const MAX_BYTES: usize = 16 << 10;
 /// Tokens that are remembered, so that they are not replaced once more.
 const MAX_ISSUED: usize = 4096;
 
@@ -114,8 +114,8 @@ mod tests {
         assert_eq!(learned.0.lock().values.len(), MAX_VALUES);
         assert!(learned.is_token(b"token-0999") && !learned.is_token(b"value-0999"));
         let known = learned.known().unwrap();
-        assert_eq!(known.token(b"value-0063"), Some(b"token-0063".as_slice()));
-        assert_eq!(known.token(b"value-0064"), None);
+        assert_eq!(known.token(b"value-0031"), Some(b"token-0031".as_slice()));
+        assert_eq!(known.token(b"value-0032"), None);
         assert!(Arc::ptr_eq(&known, &learned.known().unwrap()), "built once");
         let large = Learned::default();
         large.add("x1".repeat(MAX_BYTES).as_bytes(), b"token");

@@ -4,6 +4,8 @@
 //! below". No slices, filters, lists or indices from the end: they ask for a document that is whole, and what is
 //! recorded may be cut off or be several documents.
 
+use std::collections::HashSet;
+
 /// Steps of a path.
 const MAX_STEPS: usize = 16;
 
@@ -125,6 +127,28 @@ fn bracket(text: &str, at: usize) -> Result<(Selector, &str), PathError> {
     }
 }
 
+/// Several paths.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    /// `$..name`, which are the most: one look for all of them. As paths they would all be open everywhere.
+    fields: HashSet<Vec<u8>>,
+    others: Vec<Path>,
+}
+
+impl Paths {
+    pub(super) fn add(&mut self, path: Path) {
+        match path.0.as_slice() {
+            [Step { anywhere: true, to: Selector::Name(name) }] => self.add_field(name),
+            _ => self.others.push(path),
+        }
+    }
+
+    /// `$..name`.
+    pub(super) fn add_field(&mut self, name: &str) {
+        self.fields.insert(name.as_bytes().to_vec());
+    }
+}
+
 /// A member of an object or an element of an array.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Child<'a> {
@@ -143,19 +167,20 @@ pub(super) struct Places {
 
 impl Places {
     /// At the root of a document.
-    pub(super) fn root(paths: &[Path]) -> Self {
-        Self { inside: false, open: (0..paths.len()).map(|path| (path, 0)).collect() }
+    pub(super) fn root(paths: &Paths) -> Self {
+        Self { inside: false, open: (0..paths.others.len()).map(|path| (path, 0)).collect() }
     }
 
     /// One level down.
-    pub(super) fn child(&self, paths: &[Path], child: Child<'_>) -> Self {
-        let mut below = Self { inside: self.inside, open: Vec::new() };
-        if self.inside {
+    pub(super) fn child(&self, paths: &Paths, child: Child<'_>) -> Self {
+        let field = matches!(child, Child::Member(key) if paths.fields.contains(key));
+        let mut below = Self { inside: self.inside || field, open: Vec::new() };
+        if below.inside {
             // All below is meant already.
             return below;
         }
         for (path, at) in &self.open {
-            let Some(steps) = paths.get(*path).map(|path| &path.0) else { continue };
+            let Some(steps) = paths.others.get(*path).map(|path| &path.0) else { continue };
             let Some(step) = steps.get(*at) else { continue };
             let mut go = |place| {
                 if !below.open.contains(&place) {
@@ -186,7 +211,8 @@ mod tests {
     use super::*;
 
     fn meant(path: &str, children: &[Child<'_>]) -> bool {
-        let paths = [Path::parse(path).unwrap()];
+        let mut paths = Paths::default();
+        paths.add(Path::parse(path).unwrap());
         let root = Places::root(&paths);
         children.iter().fold(root, |places, child| places.child(&paths, *child)).inside
     }

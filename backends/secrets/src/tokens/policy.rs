@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::headers::is_sensitive_header;
-use super::path::{Path, PathError};
+use super::path::{Path, PathError, Paths};
 
 /// Names of the fields whose strings and numbers are replaced, at any depth of a JSON body: what OAuth and log-ins use.
 pub const FIELDS: [&str; 16] = [
@@ -60,7 +60,7 @@ const MAX_REGEX: usize = 1 << 20;
 pub struct Policy {
     id: String,
     headers: BTreeSet<String>,
-    pub(super) paths: Vec<Path>,
+    pub(super) paths: Paths,
     pub(super) regexes: Vec<Regex>,
 }
 
@@ -176,7 +176,7 @@ impl Policy {
     }
 
     fn bare() -> Self {
-        Self { id: String::new(), headers: BTreeSet::new(), paths: Vec::new(), regexes: Vec::new() }
+        Self { id: String::new(), headers: BTreeSet::new(), paths: Paths::default(), regexes: Vec::new() }
     }
 
     fn of(entries: Entries) -> Result<Self, PolicyError> {
@@ -201,9 +201,9 @@ impl Policy {
             policy.headers.insert(name.as_str().to_owned());
         }
         for (index, text) in entries.json_paths.iter().enumerate() {
-            policy.paths.push(Path::parse(text).map_err(|source| PolicyError::Path { index, source })?);
+            policy.paths.add(Path::parse(text).map_err(|source| PolicyError::Path { index, source })?);
         }
-        policy.paths.extend(FIELDS.iter().filter_map(|name| Path::parse(&format!("$..{name}")).ok()));
+        FIELDS.iter().for_each(|name| policy.paths.add_field(name));
         for (index, text) in entries.regexes.iter().enumerate() {
             let built = RegexBuilder::new(text).size_limit(MAX_REGEX).dfa_size_limit(MAX_REGEX).build();
             let regex = built.map_err(|source| PolicyError::Regex { index, source })?;

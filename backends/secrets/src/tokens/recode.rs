@@ -43,7 +43,8 @@ pub(super) fn translate(encoding: Encoding, text: &[u8], decoded: &[u8], edits: 
             first.new.clone()
         };
         let target = match out.last_mut() {
-            Some(last) if last.end == begin => last,
+            // Neighbours stay apart: as one they would be longer than what the text as it is gave, and win over it.
+            Some(last) if last.end == begin && first.start < begun => last,
             _ => {
                 out.push(Edit { start: begin, end: begin, new: Vec::new() });
                 let Some(last) = out.last_mut() else { break };

@@ -167,6 +167,35 @@ fn a_secret_inside_base64_is_replaced_at_every_alignment_and_its_neighbours_stay
 }
 
 #[test]
+fn secrets_side_by_side_in_base64_share_a_digit_whatever_else_the_text_may_be() {
+    // The base64 has a `+`, and so could be a form, in which only one of the two would be found.
+    let (a, b) = ("MczXm8ysVTnaKj6JcPlaBHHzjbKW0z2vSy", "3-moig.a\\l9v>.>o16f*9,,m`:)di {ms$");
+    let tokenizer = tokenizer(&[a, b]);
+    let text = STANDARD.encode(format!("x?yx{a}{b}>uu"));
+    assert!(text.contains('+'));
+    let wanted = format!("x?yx{}{}>uu", tokenizer.secret(a), tokenizer.secret(b));
+    assert_eq!(tokenizer.text(&text), STANDARD.encode(wanted));
+}
+
+#[test]
+fn opened_secrets_build_their_search_once_for_each_key() {
+    let mut texts = crate::SecretTexts::new();
+    texts.insert("a", "known-secret-1").unwrap();
+    texts.insert_for_hosts("b", "for-a-host-only", &["example.com"]).unwrap();
+    let secrets = crate::Secrets::new(texts, None);
+    let policy = Arc::new(Policy::standard());
+    let (one, two) = (secrets.tokenizer(&key(), policy.clone()), secrets.tokenizer(&key(), policy.clone()));
+    assert!(Arc::ptr_eq(&one.base, &two.base));
+    let text = "known-secret-1 for-a-host-only";
+    assert_eq!(one.text(text), tokenizer(&["known-secret-1", "for-a-host-only"]).text(text));
+    let other = secrets.tokenizer(&TokenKey::from_bytes([1; 32]), policy);
+    assert_ne!(other.text(text), one.text(text));
+    // What one run learns is not looked for in the next.
+    one.learn("learned-secret-2");
+    assert_eq!(two.text("learned-secret-2"), "learned-secret-2");
+}
+
+#[test]
 fn of_secrets_that_overlap_no_piece_is_left() {
     let tokenizer = tokenizer(&["abcdef123", "123ghijk", "cdef"]);
     let got = tokenizer.text("<abcdef123ghijk> <cdef> <abcdef123>").into_owned();
