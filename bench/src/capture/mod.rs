@@ -92,10 +92,10 @@ impl Written {
     pub async fn now(address: SocketAddr) -> anyhow::Result<Self> {
         let page = scrape::page(address).await?;
         Ok(Self {
-            events: scrape::sum(&page, "longshore_worker_debug_published")?,
-            events_lost: scrape::sum(&page, "longshore_worker_debug_dropped")?,
-            traces: scrape::sum(&page, "longshore_worker_traces_published")?,
-            traces_lost: scrape::sum(&page, "longshore_worker_traces_dropped")?,
+            events: scrape::sum(&page, "longshore_worker_debug_published_total")?,
+            events_lost: scrape::sum(&page, "longshore_worker_debug_dropped_total")?,
+            traces: scrape::sum(&page, "longshore_worker_traces_published_total")?,
+            traces_lost: scrape::sum(&page, "longshore_worker_traces_dropped_total")?,
         })
     }
 }
