@@ -228,11 +228,11 @@ async fn a_redis_that_stands_still_or_is_gone_costs_no_call_its_answer() {
     wait::until("everything that was recorded", wait::LIMIT, async || {
         let query = format!("extension={}", world.extension);
         let there = names(&world.admin.traces(TENANT, &query).await).intersection(&runs).count();
-        let dropped = world.worker.metric("longshore_worker_traces_dropped").await;
+        let dropped = world.worker.metric("longshore_worker_traces_dropped_total").await;
         if there + dropped as usize >= runs.len() { Ok(()) } else { Err(format!("{there} and {dropped}")) }
     })
     .await;
-    assert_eq!(world.worker.metric("longshore_worker_traces_dropped").await, 0.0, "51 traces have room");
+    assert_eq!(world.worker.metric("longshore_worker_traces_dropped_total").await, 0.0, "51 traces have room");
 
     world.stack.redis.kill();
     for n in 0..20 {
