@@ -1,5 +1,11 @@
 //! Runs of guests that depend on time, chance and the network: recorded, and played back without any of them. What each
 //! saw must be the same to the byte.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers outside of test functions are tests too: a failure there shall stop the test"
+)]
 
 mod bench;
 mod player;

@@ -87,7 +87,7 @@ pub fn values(msgpack: &[u8]) -> String {
 impl State {
     fn breaks(&mut self, what: String, expected: Option<&Entry>) {
         let expected = expected.map_or_else(|| "the end".to_owned(), shown);
-        self.broken.get_or_insert(format!("the guest did {what}, the trace has {expected}"));
+        self.broken.get_or_insert_with(|| format!("the guest did {what}, the trace has {expected}"));
     }
 }
 

@@ -109,6 +109,7 @@ impl Op {
 pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     type Stream = Resource<DynOutputStream>;
     type Source = Resource<DynInputStream>;
+    type OpOf<T> = fn(T) -> Op;
     let mut streams = linker.instance(STREAMS)?;
     streams.func_wrap_async("[method]output-stream.check-write", |mut store, (stream,): (Stream,)| {
         Box::new(async move {
@@ -131,7 +132,7 @@ pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
             })
         })?;
     }
-    let writes: [(_, fn(Bytes) -> Op); 2] = [
+    let writes: [(_, OpOf<Bytes>); 2] = [
         ("[method]output-stream.write", Op::Write),
         ("[method]output-stream.blocking-write-and-flush", Op::BlockingWriteAndFlush),
     ];
@@ -144,7 +145,7 @@ pub(super) fn shadow(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
             })
         })?;
     }
-    let zeroes: [(_, fn(u64) -> Op); 2] = [
+    let zeroes: [(_, OpOf<u64>); 2] = [
         ("[method]output-stream.write-zeroes", Op::WriteZeroes),
         ("[method]output-stream.blocking-write-zeroes-and-flush", Op::BlockingWriteZeroesAndFlush),
     ];
