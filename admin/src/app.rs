@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longshore_access::TokenStore;
 use longshore_registry::Installs;
 use longshore_secrets::KeyRing;
+use longshore_trace::store::TraceStore;
 use tokio::sync::Mutex;
 
 use crate::bundles::Bundles;
@@ -35,12 +36,16 @@ pub struct Parts {
     pub data: TenantData,
     /// Where debug events are.
     pub events: EventSettings,
+    /// Recorded runs. None without Redis.
+    pub traces: Option<TraceStore>,
     /// The keys that seal secrets.
     pub ring: Option<KeyRing>,
     /// What is kept for how long.
     pub retention: Retention,
     /// Held from reading an install to writing it: changes of one process never undo each other.
     pub changing: Mutex<()>,
+    /// Held by an import, whose file is in memory.
+    pub importing: Mutex<()>,
     /// Held by a collection.
     pub collecting: Mutex<()>,
 }

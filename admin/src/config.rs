@@ -8,6 +8,7 @@ use longshore_service::config::{
     AdminTokenSettings, ConfigErrors, KvSettings, LifecycleConfig, NatsConfig, Seconds, Secret,
     SecretsConfig, SignatureSettings, StoreSettings, TelemetryConfig,
 };
+use longshore_trace::TraceSettings;
 use url::Url;
 
 longshore_service::settings! {
@@ -31,6 +32,8 @@ longshore_service::settings! {
         pub signatures: SignatureSettings;
         /// Debug events, which a purge removes.
         pub events: EventSettings;
+        /// Recorded runs in the same Redis, with the workers' values.
+        pub traces: TraceSettings;
         /// The buckets that this service makes.
         pub buckets: KvSettings;
         /// The connection to NATS, as user `control`.

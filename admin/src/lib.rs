@@ -26,5 +26,6 @@ mod maintenance;
 pub mod openapi;
 pub mod process;
 mod routes;
+mod traces;
 
 pub use http::register_metrics;

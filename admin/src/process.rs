@@ -88,6 +88,12 @@ async fn live(config: AdminConfig) -> Result<ExitCode, Box<dyn Error>> {
     let replicas = config.buckets.replicas.get();
     let condition = Some(readiness.condition("registry"));
     let registry = NatsRegistry::start(client.clone(), link.clone(), &tasks, &metrics, condition);
+    // The address was checked with the settings.
+    let traces = config
+        .events
+        .client()
+        .transpose()?
+        .map(|client| longshore_trace::store::TraceStore::new(client, &config.traces));
     let app = Arc::new(Parts {
         bundles,
         installs: Installs::new(client.clone(), link.clone(), registry, replicas),
@@ -97,9 +103,11 @@ async fn live(config: AdminConfig) -> Result<ExitCode, Box<dyn Error>> {
         heard,
         data: TenantData::new(client.clone(), link.clone()),
         events: config.events.clone(),
+        traces,
         ring,
         retention: Retention { keep: config.retention() },
         changing: Mutex::new(()),
+        importing: Mutex::new(()),
         collecting: Mutex::new(()),
     });
     let prepared = readiness.condition("buckets");

@@ -59,6 +59,10 @@ codes! {
     BundleNotFound = "bundle_not_found", 404;
     /// The tenant has no such token.
     TokenNotFound = "token_not_found", 404;
+    /// No such run of the tenant was recorded, or it has expired.
+    TraceNotFound = "trace_not_found", 404;
+    /// A recorded run that is damaged, or not what it is said to be.
+    InvalidTrace = "invalid_trace", 422;
     /// The route does not take this method; `allow` says which it takes.
     MethodNotAllowed = "method_not_allowed", 405;
     /// The body was not sent in time.

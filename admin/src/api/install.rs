@@ -390,6 +390,9 @@ pub struct InstallView {
     pub weight: u32,
     /// What is published of its runs.
     pub capture: String,
+    /// Traces of its runs, for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<super::trace::RecordingView>,
     /// Host names.
     pub hosts: Vec<String>,
     /// RFC 3339.

@@ -36,6 +36,9 @@ pub struct Removed {
     pub bytes: u64,
     /// Streams of debug events in Redis.
     pub debug_streams: u64,
+    /// Recorded runs in Redis.
+    #[serde(default)]
+    pub recorded_runs: u64,
 }
 
 /// What a purge has removed.

@@ -18,6 +18,13 @@
 //! | `POST /v1/tenants/{tenant}/tokens` | [`TokenRequest`] | [`TokenCreated`] |
 //! | `GET /v1/tenants/{tenant}/tokens` | | [`TokenList`] |
 //! | `DELETE /v1/tenants/{tenant}/tokens/{id}` | | [`TokenRevoked`] |
+//! | `PUT /v1/tenants/{tenant}/installs/{reference}/recording` | [`RecordingRequest`] | [`InstallView`] |
+//! | `DELETE /v1/tenants/{tenant}/installs/{reference}/recording` | | [`InstallView`] |
+//! | `GET /v1/tenants/{tenant}/traces?extension=&since_ms=..` | | [`TraceList`] |
+//! | `PUT /v1/tenants/{tenant}/traces` | an exported run | [`TraceImported`] |
+//! | `GET /v1/tenants/{tenant}/traces/{execution}?attempt=` | | the packed trace |
+//! | `GET /v1/tenants/{tenant}/traces/{execution}/payloads/{sha256}` | | the payload |
+//! | `GET /v1/tenants/{tenant}/traces/{execution}/bundle` | | the archive |
 //! | `GET /v1/pools` | | [`Fleet`] |
 //! | `GET /v1/calls?tenant=` | | [`CallList`] |
 //! | `POST /v1/calls/cancel` | [`CancelRequest`] | [`CallsCancelled`] |
@@ -34,6 +41,7 @@ mod fleet;
 mod install;
 mod maintenance;
 mod token;
+mod trace;
 
 pub use bundle::{
     BundleList, BundleQuery, BundleRemoved, BundleUploaded, BundleView, SignatureState, SignatureStored,
@@ -53,6 +61,10 @@ pub use maintenance::{
     Removed,
 };
 pub use token::{TokenCreated, TokenList, TokenQuery, TokenRequest, TokenRevoked, TokenView};
+
+pub use trace::{
+    AttemptQuery, MAX_RECORDING_MS, RecordingRequest, RecordingView, TraceImported, TraceList, TracesQuery,
+};
 
 /// Routes without a query: a parameter there is somebody's mistake.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize, utoipa::IntoParams)]

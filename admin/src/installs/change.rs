@@ -178,7 +178,7 @@ impl Parts {
     }
 
     /// Writes an install and records it; undoes it if that fails. The caller holds `changing`.
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &self,
         before: Option<Install>,
         wanted: Install,
@@ -283,6 +283,7 @@ pub(super) fn facts(install: &Install) -> serde_json::Value {
         "pool": install.pool.as_str(),
         "weight": install.weight,
         "capture": install.capture.as_str(),
+        "recording": install.recording,
         "hosts": install.hosts,
     })
 }

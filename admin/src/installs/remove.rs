@@ -61,6 +61,12 @@ impl Parts {
                 Ok(streams) => removed.debug_streams = streams,
                 Err(error) => warnings.push(format!("debug events are left in Redis: {error}")),
             }
+            if let Some(store) = &self.traces {
+                match store.remove_extension(tenant, &install.extension).await {
+                    Ok(runs) => removed.recorded_runs = runs,
+                    Err(error) => warnings.push(format!("recorded runs are left in Redis: {error}")),
+                }
+            }
         }
         match self.installs.remove(tenant, &install.extension).await {
             Ok(_) | Err(InstallsError::NotFound { .. }) => {}

@@ -3,7 +3,10 @@
 use longshore_proto::install::{Install, InstalledVersion};
 use longshore_proto::manifest::Endpoint;
 
-use crate::api::{InstallView, VersionView};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::api::{InstallView, RecordingView, VersionView};
 
 /// All of it but the secrets' values.
 pub fn view(install: &Install) -> InstallView {
@@ -25,10 +28,27 @@ pub fn view(install: &Install) -> InstallView {
         pool: install.pool.to_string(),
         weight: install.weight,
         capture: install.capture.as_str().to_owned(),
+        recording: recording(install),
         hosts: install.hosts.clone(),
         created_at: install.created_at.clone(),
         updated_at: install.updated_at.clone(),
     }
+}
+
+/// A recording that has not ended; one that has is as good as none, and goes with the next change.
+fn recording(install: &Install) -> Option<RecordingView> {
+    let recording = install.recording.as_ref()?;
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    if i128::from(recording.until_ms) <= now {
+        return None;
+    }
+    let until = OffsetDateTime::from_unix_timestamp_nanos(i128::from(recording.until_ms) * 1_000_000).ok()?;
+    Some(RecordingView {
+        until: until.format(&Rfc3339).ok()?,
+        sample: f64::from(recording.sample_ppm) / 1_000_000.0,
+        errors_only: recording.errors_only,
+        by: recording.by.clone(),
+    })
 }
 
 fn version(version: &InstalledVersion) -> VersionView {

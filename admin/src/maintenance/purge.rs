@@ -82,6 +82,12 @@ impl Parts {
             Ok(streams) => removed.debug_streams = streams,
             Err(error) => left.push(format!("debug events: {error}")),
         }
+        if let Some(store) = &self.traces {
+            match store.remove_tenant(tenant).await {
+                Ok(runs) => removed.recorded_runs = runs,
+                Err(error) => left.push(format!("recorded runs: {error}")),
+            }
+        }
         tracing::info!(%tenant, ?removed, left = left.len(), "tenant purged");
         Ok(PurgeResponse { tenant: tenant.to_string(), removed, left })
     }

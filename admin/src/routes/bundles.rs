@@ -21,7 +21,7 @@ use crate::ledger::event;
 /// What an archive may be sent as.
 const ARCHIVE_TYPES: [&str; 3] = ["application/octet-stream", "application/zstd", "application/x-zstd"];
 
-fn check_type(request: &Request, types: &[&str]) -> Result<(), Failure> {
+pub(super) fn check_type(request: &Request, types: &[&str]) -> Result<(), Failure> {
     let sent = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if types.contains(&kind.as_str()) {

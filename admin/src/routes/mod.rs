@@ -5,6 +5,7 @@ mod installs;
 mod maintenance;
 mod responses;
 mod tokens;
+mod traces;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -37,6 +38,11 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
         .routes(routes!(bundles::sign_bundle))
         .routes(routes!(tokens::create_token, tokens::list_tokens))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(traces::record_on, traces::record_off))
+        .routes(routes!(traces::list_traces, traces::import_trace))
+        .routes(routes!(traces::read_trace))
+        .routes(routes!(traces::read_trace_payload))
+        .routes(routes!(traces::read_trace_bundle))
         .routes(routes!(maintenance::pools))
         .routes(routes!(maintenance::list_calls))
         .routes(routes!(maintenance::cancel_calls))

@@ -60,6 +60,12 @@ kinds! {
     BundleRemoved = "bundle.removed",
     /// A signature was stored beside a bundle.
     SignatureAdded = "signature.added",
+    /// A recorded run, or the list of them, was read.
+    TraceRead = "trace.read",
+    /// A recorded run was put back.
+    TraceImported = "trace.imported",
+    /// Debug events were read.
+    EventsRead = "events.read",
     /// Calls were stopped.
     CallsCancelled = "calls.cancelled",
     /// All that a tenant had was removed.
