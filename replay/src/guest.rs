@@ -62,7 +62,7 @@ impl Guest {
         let limits = ArchiveLimits::default();
         let read = |name: &str, most: u64| {
             author::file(archive, &limits, name, most)
-                .map_err(|error| GuestError::Archive { reason: longshore_bundle::chain(&error).to_string() })
+                .map_err(|error| GuestError::Archive { reason: longshore_bundle::chain(&error) })
         };
         let manifest = read(MANIFEST, MAX_MANIFEST)?;
         let manifest: Option<Manifest> = manifest.and_then(|bytes| serde_json::from_slice(&bytes).ok());

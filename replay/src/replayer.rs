@@ -144,9 +144,8 @@ impl Replayer {
     /// # Errors
     /// The machine has no room for it, or the cache folder cannot be used.
     pub fn new(config: ReplayerConfig) -> Result<Self, ReplayError> {
-        let failed = |error: &dyn std::error::Error| ReplayError::Engine {
-            reason: longshore_bundle::chain(error).to_string(),
-        };
+        let failed =
+            |error: &dyn std::error::Error| ReplayError::Engine { reason: longshore_bundle::chain(error) };
         // An empty list: nothing can be reached, should a host function ever try.
         let rules = EgressRules::from_install::<&str>(&[]).map_err(|e| failed(&e))?;
         let egress = EgressConfig { rules, ..EgressConfig::default() };

@@ -120,7 +120,7 @@ pub fn packed_like(value: &Value, like: Option<&Packed>) -> Packed {
         (Value::String(text), _) => text.as_str().into(),
         (Value::Array(items), like) => {
             let like = like.and_then(Packed::as_array);
-            let like = |at: usize| like.and_then(|items| items.get(at).or(items.first()));
+            let like = |at: usize| like.and_then(|items| items.get(at).or_else(|| items.first()));
             Packed::Array(items.iter().enumerate().map(|(at, item)| packed_like(item, like(at))).collect())
         }
         (Value::Object(fields), like) => {

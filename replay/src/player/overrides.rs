@@ -81,7 +81,10 @@ impl Override {
             Self::Result(json) => {
                 let like = like.or_else(|| shapes(script, function).next());
                 let whole = json.as_object().is_some_and(|o| o.contains_key("Ok") || o.contains_key("Err"));
-                match like.as_ref().and_then(|like| value::field(like, "Ok").or(value::field(like, "Err"))) {
+                match like
+                    .as_ref()
+                    .and_then(|like| value::field(like, "Ok").or_else(|| value::field(like, "Err")))
+                {
                     Some(_) if !whole => {
                         let ok = like.as_ref().and_then(|like| value::field(like, "Ok").cloned());
                         let ok = ok.or_else(|| {
