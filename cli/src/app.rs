@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::author;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, ReplayExit};
 use crate::fleet::{call, calls, install, installs, maintenance, pools, tokens};
 use crate::output::Output;
-use crate::{child, cli_docs, config_docs, dev, doctor, signing};
+use crate::{child, cli_docs, config_docs, dev, doctor, signing, traces};
 
 /// Runs tenants' WebAssembly extensions: development, bundles, installs, calls and their traces.
 #[derive(Parser)]
@@ -54,6 +54,21 @@ enum Command {
     /// Calls that wait and run
     #[command(subcommand)]
     Calls(calls::CallsCommand),
+    /// Whose runs are recorded, and for how long
+    #[command(subcommand)]
+    Record(traces::record::RecordCommand),
+    /// Shows what runs do, live and historic: one run a block with its host calls, timings and output
+    Tail(traces::tail::TailArgs),
+    /// Lists recorded runs
+    Traces(traces::list::TracesArgs),
+    /// Runs a recorded run again, in this process and offline, and says what differs; with --corpus many of them
+    Replay(traces::replay::ReplayArgs),
+    /// Replays the newest recorded runs of the bundles in force, and prints the share that is bit-exact
+    VerifyReplay(traces::verify::VerifyReplayArgs),
+    /// Writes a recorded run with its payloads and its bundle into one file
+    Export(traces::share::ExportArgs),
+    /// Puts a run back that was exported
+    Import(traces::share::ImportArgs),
     /// Workers and gateways
     Pools(pools::PoolsArgs),
     /// Tenants as a whole
@@ -93,7 +108,16 @@ impl Cli {
     /// all our programs.
     pub fn from_command_line() -> Self {
         let command = unset_if_empty(definition());
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        let matches = command.try_get_matches().unwrap_or_else(|error| {
+            let word = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+            if error.use_stderr() && word.is_some_and(|word| COMPARE.contains(&word.as_str())) {
+                // clap's own code would say that the trace is unusable.
+                let _ = error.print();
+                std::process::exit(ReplayExit::ToolFailed.number().into());
+            }
+            error.exit()
+        });
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
     /// Does it.
@@ -101,10 +125,13 @@ impl Cli {
         let output = Output::new(self.json);
         self.command.run(&output).unwrap_or_else(|failure| {
             output.failure(&failure);
-            failure.exit.into()
+            failure.number().into()
         })
     }
 }
+
+/// Commands with exit codes of their own.
+const COMPARE: [&str; 2] = ["replay", "verify-replay"];
 
 /// All commands.
 pub fn definition() -> clap::Command {
@@ -129,6 +156,13 @@ impl Command {
             Self::Call(args) => call::run(&args, output),
             Self::Token(command) => tokens::run(&command, output),
             Self::Calls(command) => calls::run(&command, output),
+            Self::Record(command) => traces::record::run(&command, output),
+            Self::Tail(args) => traces::tail::run(&args, output),
+            Self::Traces(args) => traces::list::run(&args, output),
+            Self::Replay(args) => traces::replay::run(&args, output),
+            Self::VerifyReplay(args) => traces::verify::run(&args, output),
+            Self::Export(args) => traces::share::export(&args, output),
+            Self::Import(args) => traces::share::import(&args, output),
             Self::Pools(args) => pools::run(&args, output),
             Self::Tenant(command) => maintenance::tenant(&command, output),
             Self::Gc(args) => maintenance::gc(&args, output),
@@ -194,6 +228,8 @@ mod tests {
             &["longshore", "list", "--json"][..],
             &["longshore", "--json", "token", "list"],
             &["longshore", "pools", "--json"],
+            &["longshore", "tail", "--json", "--no-follow"],
+            &["longshore", "verify-replay", "--newest", "6", "--min-share", "100%"],
         ] {
             assert!(definition.clone().try_get_matches_from(line).is_ok(), "{line:?}");
         }
@@ -219,6 +255,15 @@ mod tests {
         assert!(parse(&["tenant", "purge", "t", "--confirm", "t"]).is_ok());
         assert!(parse(&["calls", "cancel"]).is_err());
         assert!(parse(&["calls", "cancel", "--tenant", "t"]).is_ok());
+        assert!(parse(&["replay"]).is_err());
+        assert!(parse(&["replay", "--corpus", "--bundle", "x", "--since", "7d", "--junit", "y"]).is_ok());
+        assert!(parse(&["replay", "x", "--junit", "y"]).is_err());
+        assert!(
+            parse(&["replay", "x", "--override", "0=error:timeout", "--override", "3=result:{}", "--step"])
+                .is_ok()
+        );
+        assert!(parse(&["record", "on", "t/e"]).is_err());
+        assert!(parse(&["record", "on", "t/e", "--for", "10m", "--sample", "5%", "--errors-only"]).is_ok());
         assert!(parse(&["call"]).is_err());
         assert!(parse(&["call", "--bundle", "x"]).is_ok());
     }

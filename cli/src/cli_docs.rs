@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, Command};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, ReplayExit};
 use crate::output::Output;
 
 /// What a table cannot say.
@@ -33,6 +33,10 @@ pub fn page() -> String {
         page.push_str(&format!("| {} | {} |\n", exit.number(), exit.meaning()));
     }
     page.push_str("\n`longshore dev` ends with 128 and the signal's number when a signal ends it before everything is up.\n");
+    page.push_str("\n`longshore replay` and `longshore verify-replay` compare, and have codes of their own:\n\n| Code | Meaning |\n| --- | --- |\n");
+    for exit in ReplayExit::ALL {
+        page.push_str(&format!("| {} | {} |\n", exit.number(), exit.meaning()));
+    }
     page.push_str("\n## Commands\n");
     for command in crate::app::definition().get_subcommands().filter(|command| !command.is_hide_set()) {
         describe(command, "longshore", &mut page);

@@ -68,11 +68,69 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Exit codes of `replay` and `verify-replay`, which compare: scripts must tell "it differs" from "it could not be compared", whatever the reason was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReplayExit {
+    /// The same.
+    Same,
+    /// Something differs.
+    Diverged,
+    /// The trace is damaged, incomplete, of another bundle or a newer schema, or gone.
+    Unusable,
+    /// Nothing was compared: the command line, the engine, the disk or the fleet.
+    ToolFailed,
+}
+
+impl ReplayExit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Same, Self::Diverged, Self::Unusable, Self::ToolFailed];
+
+    /// The number that the process ends with.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Same => 0,
+            Self::Diverged => 1,
+            Self::Unusable => 2,
+            Self::ToolFailed => 3,
+        }
+    }
+
+    /// The code with this number, as the replayer's reports give it; what is none means that the tool failed.
+    pub const fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Same,
+            1 => Self::Diverged,
+            2 => Self::Unusable,
+            _ => Self::ToolFailed,
+        }
+    }
+
+    /// What it means, for the documentation.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Same => "the same",
+            Self::Diverged => "something differs; of `verify-replay`: the share is below --min-share",
+            Self::Unusable => {
+                "the trace is unusable: damaged, incomplete, of another bundle, of a newer schema, gone"
+            }
+            Self::ToolFailed => "nothing was compared: the command line, the engine, the disk, the fleet",
+        }
+    }
+}
+
+impl From<ReplayExit> for ExitCode {
+    fn from(exit: ReplayExit) -> Self {
+        Self::from(exit.number())
+    }
+}
+
 /// Why a command did not do what it was asked: for people on stderr, with `--json` as an object on stdout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// How the process ends.
     pub exit: Exit,
+    /// How it ends instead, where the command has codes of its own.
+    pub replay: Option<ReplayExit>,
     /// A word for programs; the admin API's code where it answered.
     pub code: &'static str,
     /// What happened, to whom.
@@ -86,7 +144,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without a hint.
     pub fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
-        Self { exit, code, message: message.into(), hint: None, details: None }
+        Self { exit, replay: None, code, message: message.into(), hint: None, details: None }
     }
 
     /// The command line asks for something that makes no sense.
@@ -118,10 +176,22 @@ impl Failure {
         self
     }
 
+    /// The same with a code of `replay` and `verify-replay`.
+    #[must_use]
+    pub fn replay(mut self, exit: ReplayExit) -> Self {
+        self.replay = Some(exit);
+        self
+    }
+
+    /// The number that the process ends with.
+    pub fn number(&self) -> u8 {
+        self.replay.map_or_else(|| self.exit.number(), ReplayExit::number)
+    }
+
     /// The object that `--json` prints.
     pub fn json(&self) -> serde_json::Value {
         let mut error =
-            serde_json::json!({ "code": self.code, "message": self.message, "exit": self.exit.number() });
+            serde_json::json!({ "code": self.code, "message": self.message, "exit": self.number() });
         if let Some(object) = error.as_object_mut() {
             if let Some(hint) = &self.hint {
                 object.insert("hint".to_owned(), hint.as_str().into());
@@ -160,6 +230,16 @@ mod tests {
     fn the_numbers_are_distinct_and_in_order() {
         let numbers: Vec<u8> = Exit::ALL.iter().map(|exit| exit.number()).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+        for exit in ReplayExit::ALL {
+            assert_eq!(ReplayExit::of(exit.number()), exit);
+        }
+        assert_eq!(ReplayExit::of(77), ReplayExit::ToolFailed);
+    }
+
+    #[test]
+    fn a_failed_replay_ends_with_the_codes_of_replays() {
+        let failure = Failure::not_found("gone", "x").replay(ReplayExit::Unusable);
+        assert_eq!((failure.number(), failure.json()["error"]["exit"].as_u64()), (2, Some(2)));
     }
 
     #[test]

@@ -19,3 +19,4 @@ pub mod exit;
 pub mod fleet;
 pub mod output;
 pub mod signing;
+pub mod traces;

@@ -130,7 +130,13 @@ impl std::fmt::Display for Table {
 
 /// Text from elsewhere (manifests, callers, labels) without characters that a terminal obeys.
 pub fn printable(text: impl AsRef<str>) -> String {
-    text.as_ref().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let steers = |c: char| c.is_control() || turns(c);
+    text.as_ref().chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Marks and overrides of bidirectional text, and separators that some terminals break lines at: with them a line shows something else than it says.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `12.3 MiB`.
@@ -161,6 +167,11 @@ mod tests {
         table.row(["1".to_owned(), "a".to_owned()]);
         table.row(["22222".to_owned(), "ü\u{1b}[2J".to_owned()]);
         assert_eq!(table.to_string(), "ID     NAME\n1      a\n22222  ü\u{fffd}[2J\n");
+    }
+
+    #[test]
+    fn text_from_elsewhere_neither_steers_a_terminal_nor_turns_a_line() {
+        assert_eq!(printable("a\u{9b}31m\u{202e}b\u{2028}\tc"), "a\u{fffd}31m\u{fffd}b\u{fffd}\u{fffd}c");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -96,6 +97,20 @@ impl Upstream {
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(UpstreamError::Timeout(timeout)))
+    }
+
+    /// Sends a request and gives the answer when its head is there: for bodies that come as things happen. Whoever reads
+    /// such a body bounds it.
+    ///
+    /// # Errors
+    /// No answer within `timeout`.
+    pub async fn open(
+        &self,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let answer = tokio::time::timeout(timeout, self.client.request(request.map(Full::new))).await;
+        answer.map_err(|_| UpstreamError::Timeout(timeout))?.map_err(UpstreamError::Transport)
     }
 }
 

@@ -48,7 +48,7 @@ pub fn run(bundle: &Path, output: &Output) -> Result<ExitCode, Failure> {
 }
 
 /// A bundle's bytes; one above the limit is not read to its end.
-pub(super) fn read(bundle: &Path, limits: &ArchiveLimits) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(bundle: &Path, limits: &ArchiveLimits) -> Result<Vec<u8>, Failure> {
     use std::io::Read as _;
     let told = |error: std::io::Error| {
         let message = format!("{} cannot be read: {error}", bundle.display());

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use longshore_admin::api::{ApiCode, ApiError};
 use longshore_proto::TenantId;
 use longshore_service::errors::chain;
@@ -17,6 +19,8 @@ use crate::exit::{Exit, Failure};
 
 /// A page of a thousand installs is a few MiB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The body of a refusal is a few hundred bytes.
+const MAX_REFUSAL_BYTES: usize = 64 << 10;
 /// Lists, tokens and changes answer in milliseconds; a purge or an upload over a slow line does not.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Uploads of 200 MiB, purges and collections.
@@ -161,27 +165,70 @@ impl AdminClient {
         body: Option<(&'static str, Bytes)>,
         timeout: Duration,
     ) -> Result<T, Failure> {
+        let answer = self.whole(method, route, "application/json", body, timeout, MAX_ANSWER_BYTES).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.not_understood(&error.to_string()))
+    }
+
+    /// `GET` of bytes, of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn bytes(&self, route: Route<'_>, max_bytes: usize) -> Result<Bytes, Failure> {
+        self.whole(Method::GET, route, "application/octet-stream", None, LONG_TIMEOUT, max_bytes).await
+    }
+
+    /// `GET` of lines that come as things happen.
+    ///
+    /// # Errors
+    /// As [`Self::get`], until the answer begins.
+    pub async fn open(&self, route: Route<'_>) -> Result<Incoming, Failure> {
+        let request = self.request(Method::GET, route, "application/x-ndjson", None)?;
+        let answer = self.http.open(request, TIMEOUT).await.map_err(|e| self.no_answer(&e))?;
+        let (parts, body) = answer.into_parts();
+        if parts.status.is_success() {
+            return Ok(body);
+        }
+        // A refusal is a short document; what is none is told as such.
+        let refusal = tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_REFUSAL_BYTES).collect()).await;
+        let refusal = refusal.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+        Err(self.refused(&Response::from_parts(parts, refusal)))
+    }
+
+    async fn whole(
+        &self,
+        method: Method,
+        route: Route<'_>,
+        accept: &'static str,
+        body: Option<(&'static str, Bytes)>,
+        timeout: Duration,
+        max_bytes: usize,
+    ) -> Result<Bytes, Failure> {
+        let request = self.request(method, route, accept, body)?;
+        let answer = self.http.send(request, timeout, max_bytes).await.map_err(|e| self.no_answer(&e))?;
+        if answer.status().is_success() { Ok(answer.into_body()) } else { Err(self.refused(&answer)) }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        route: Route<'_>,
+        accept: &'static str,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<Request<Bytes>, Failure> {
         let url = route.url(&self.place.admin_url)?;
         let mut request = Request::builder()
             .method(method)
             .uri(url.as_str())
             .header("authorization", self.authorization.clone())
-            .header("accept", "application/json")
+            .header("accept", accept)
             .header("x-request-id", format!("cli-{:016x}", rand::random::<u64>()));
         let body = body.map(|(content_type, bytes)| {
             request = std::mem::take(&mut request).header("content-type", content_type);
             bytes
         });
-        let request = request
+        request
             .body(body.unwrap_or_default())
-            .map_err(|error| Failure::usage(format!("{url} is no address: {error}")))?;
-        let answer =
-            self.http.send(request, timeout, MAX_ANSWER_BYTES).await.map_err(|e| self.no_answer(&e))?;
-        if answer.status().is_success() {
-            return serde_json::from_slice(answer.body())
-                .map_err(|error| self.not_understood(&error.to_string()));
-        }
-        Err(self.refused(&answer))
+            .map_err(|error| Failure::usage(format!("{url} is no address: {error}")))
     }
 
     fn no_answer(&self, error: &UpstreamError) -> Failure {
@@ -270,6 +317,7 @@ fn exit_of(code: Option<ApiCode>, status: StatusCode) -> Exit {
         ApiCode::InvalidRequest
         | ApiCode::HashMismatch
         | ApiCode::InvalidBundle
+        | ApiCode::InvalidTrace
         | ApiCode::TooLarge
         | ApiCode::UnsupportedMediaType => Exit::Invalid,
         ApiCode::Unauthorized
@@ -278,9 +326,11 @@ fn exit_of(code: Option<ApiCode>, status: StatusCode) -> Exit {
         | ApiCode::GrantNotRequested
         | ApiCode::SignatureRefused
         | ApiCode::TooManyFailures => Exit::NotPermitted,
-        ApiCode::InstallNotFound | ApiCode::BundleNotFound | ApiCode::TokenNotFound | ApiCode::NotFound => {
-            Exit::NotFound
-        }
+        ApiCode::InstallNotFound
+        | ApiCode::BundleNotFound
+        | ApiCode::TokenNotFound
+        | ApiCode::TraceNotFound
+        | ApiCode::NotFound => Exit::NotFound,
         ApiCode::Unavailable => Exit::Unreachable,
         ApiCode::MethodNotAllowed
         | ApiCode::Timeout

@@ -153,9 +153,9 @@ impl Wanted {
         }
         if let Some(capture) = &options.capture {
             let level = serde_json::from_value::<CaptureLevel>(capture.as_str().into());
-            request.capture = Some(
-                level.map_err(|_| Failure::usage(format!("--capture {capture}: expected off or events")))?,
-            );
+            request.capture = Some(level.map_err(|_| {
+                Failure::usage(format!("--capture {capture}: expected off, events or record"))
+            })?);
         }
         Ok(request)
     }
@@ -536,7 +536,7 @@ mod tests {
             (["--limit", "timeout=5"], "timeout"),
             (["--limit", "timeout_ms=5s"], "whole number"),
             (["--limit", "timeout_ms=-1"], "whole number"),
-            (["--capture", "bodies"], "off or events"),
+            (["--capture", "bodies"], "off, events or record"),
         ] {
             let failure = request(&line).unwrap_err();
             assert!(failure.exit == Exit::Usage && failure.message.contains(word), "{line:?}: {failure}");

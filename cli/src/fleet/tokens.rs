@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use http::Method;
 use longshore_access::Access;
-use longshore_admin::api::{TokenCreated, TokenList, TokenRequest, TokenRevoked, TokenView};
+use longshore_admin::api::{TokenCreated, TokenList, TokenRevoked, TokenView};
 
 use super::client::Route;
 use super::spans::parse_span;
@@ -28,9 +28,12 @@ pub enum TokenCommand {
 /// Arguments of `longshore token create`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CreateArgs {
-    /// What it allows: `read` (GET, HEAD, OPTIONS) or `write` (every method)
-    #[arg(long, value_name = "read|write", default_value = "write", value_parser = access)]
-    pub access: Access,
+    /// What it allows: `read` (GET, HEAD, OPTIONS) or `write` (every method); unset: write, with --traces read
+    #[arg(long, value_name = "read|write", value_parser = access)]
+    pub access: Option<Access>,
+    /// It reads the tenant's recorded runs and debug events (`longshore tail`, `traces`, `replay`, `export`) through the admin service
+    #[arg(long)]
+    pub traces: bool,
     /// An extension that it may call, by registry id or name; may be given several times; unset: all of the tenant's
     #[arg(long, value_name = "EXTENSION")]
     pub extension: Vec<String>,
@@ -105,12 +108,7 @@ pub fn run(command: &TokenCommand, output: &Output) -> Result<ExitCode, Failure>
 async fn create(args: &CreateArgs, output: &Output) -> Result<ExitCode, Failure> {
     let client = AdminClient::new(&args.fleet)?;
     let tenant = client.place().tenant(&args.tenant)?;
-    let request = TokenRequest {
-        access: args.access,
-        extensions: (!args.extension.is_empty()).then(|| args.extension.clone()),
-        label: args.label.clone(),
-        expires_in_s: Some(args.expires.as_secs()),
-    };
+    let request = request(args);
     let route = Route::of_tenant(&tenant, ["tokens"]);
     let created: TokenCreated = client.send(Method::POST, route, &request, Duration::ZERO).await?;
     if !output.json {
@@ -126,6 +124,27 @@ async fn create(args: &CreateArgs, output: &Output) -> Result<ExitCode, Failure>
     }
     output.result(&created, || created.secret.clone());
     Ok(Exit::Ok.into())
+}
+
+fn request(args: &CreateArgs) -> serde_json::Value {
+    let access = args.access.unwrap_or(if args.traces { Access::Read } else { Access::Write });
+    let mut request = serde_json::json!({
+        "access": access_word(access),
+        "expires_in_s": args.expires.as_secs(),
+    });
+    if let Some(request) = request.as_object_mut() {
+        if !args.extension.is_empty() {
+            request.insert("extensions".to_owned(), args.extension.clone().into());
+        }
+        if let Some(label) = &args.label {
+            request.insert("label".to_owned(), label.as_str().into());
+        }
+        // Only where it is asked for: a fleet of an older version refuses fields that it does not know.
+        if args.traces {
+            request.insert("traces".to_owned(), true.into());
+        }
+    }
+    request
 }
 
 fn extensions(token: &TokenView) -> String {
