@@ -122,7 +122,8 @@ pub fn read_bytes(bytes: &Bytes) -> Result<(Exported, Trace), Damage> {
             }
             let (at, size) = (entry.raw_file_position(), entry.size());
             let end = at.checked_add(size).filter(|end| *end <= length);
-            let end = end.ok_or(Damage::Truncated { expected: at.saturating_add(size), found: length })?;
+            let end =
+                end.ok_or_else(|| Damage::Truncated { expected: at.saturating_add(size), found: length })?;
             // Both are at most `length`.
             let range = usize::try_from(at).unwrap_or_default()..usize::try_from(end).unwrap_or_default();
             last = end;

@@ -27,7 +27,7 @@ pub fn unpack_within(bytes: &[u8], limit: usize) -> Result<Trace, Damage> {
     let records =
         raw.iter().enumerate().map(|(at, bytes)| decode(at, bytes)).collect::<Result<Vec<_>, _>>()?;
     ordered(&records)?;
-    let Some((last, before)) = raw.split_last() else { return Err(Damage::NoHeader) };
+    let Some((_trailer, before)) = raw.split_last() else { return Err(Damage::NoHeader) };
     let Some((Record { entry: Entry::Header(header), .. }, _)) = records.split_first() else {
         return Err(Damage::NoHeader);
     };
@@ -40,7 +40,6 @@ pub fn unpack_within(bytes: &[u8], limit: usize) -> Result<Trace, Damage> {
     let Some(Record { entry: Entry::Trailer(trailer), .. }) = records.last() else {
         return Err(Damage::NoTrailer);
     };
-    debug_assert!(!last.is_empty(), "it was decoded");
     let found = u32::try_from(before.len()).unwrap_or(u32::MAX);
     if trailer.records != found {
         return Err(Damage::Count { expected: trailer.records, found });

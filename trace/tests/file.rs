@@ -1,6 +1,6 @@
 //! The self-contained file: complete, the same bytes each time, and hostile until proven.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
 
 mod support;
 

@@ -1,6 +1,12 @@
 //! Why traces lie as they do: what Redis needs for them in other layouts. The numbers go to docs/replay.md.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 

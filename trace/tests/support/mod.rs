@@ -1,6 +1,12 @@
 //! A small run, and the means to damage it.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "a test; not every file uses all of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    dead_code,
+    reason = "a test; not every file uses all of it"
+)]
 
 use std::collections::BTreeMap;
 
