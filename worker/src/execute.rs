@@ -34,6 +34,9 @@ use crate::job::{GuestResponse, Job, Outcome, Usage};
 use crate::limits::{RunLimits, WorkerMaxima};
 use crate::recording::Recording;
 
+/// As in `Cargo.lock`, which a test compares: the library tells its major version alone.
+const WASMTIME: &str = "48.0.8";
+
 /// What every run may use, beside the limits that it brings along.
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
@@ -102,8 +105,7 @@ impl Executor {
     /// What runs components here, as traces name it.
     pub fn engine_info(&self) -> EngineInfo {
         EngineInfo {
-            // The major version: what decides about the code is in the fingerprint.
-            wasmtime: wasmtime::ModuleVersionStrategy::WasmtimeVersion.as_str().to_owned(),
+            wasmtime: WASMTIME.to_owned(),
             compiler: self.config.engine.compiler.as_str().to_owned(),
             fingerprint: self.runtime.fingerprint().to_owned(),
         }
@@ -538,5 +540,16 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_name_the_version_of_wasmtime_that_is_built_in() {
+        let lock = include_str!("../../Cargo.lock");
+        assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n")));
     }
 }

@@ -81,7 +81,7 @@ impl Recording {
             return;
         }
         let answer = outcome.result.as_ref().ok().and_then(|r| r.body.as_ref()).map_or(0, bytes::Bytes::len);
-        let bytes = recorder.len().saturating_add(answer);
+        let bytes = recorder.held_bytes().saturating_add(answer);
         let (at, result, usage) = (recorder.at(), outcome.result.clone(), outcome.usage);
         let pack = Box::new(move || {
             let result = result.as_ref().map_err(|error| (error, detail.as_deref()));

@@ -184,7 +184,7 @@ impl Recorder {
     }
 
     /// Bytes held now.
-    pub fn len(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         let inner = self.inner.lock();
         inner.packer.len().saturating_add(inner.held)
     }

@@ -14,16 +14,18 @@ use crate::upstream::{Answer, Server, whole};
 /// Long for an answer on loopback, short for a test that waits for it.
 const SHORT: Duration = Duration::from_millis(250);
 
-struct Stage {
+pub struct Stage {
     stub: StubPlatform,
     server: Server,
-    bench: Bench,
-    impatient: Bench,
+    pub bench: Bench,
+    pub impatient: Bench,
     world: World,
+    /// Whether its calls are recorded.
+    pub recorded: bool,
 }
 
 impl Stage {
-    async fn set() -> Self {
+    pub async fn set() -> Self {
         let options = Options { token: Some(TOKEN.to_owned()), ..Options::default() };
         let (stub, server) = (StubPlatform::start(options).await.unwrap(), Server::start().await);
         let patient = Setup::on(&stub).open();
@@ -34,11 +36,11 @@ impl Stage {
         let made = bench.one(drive([new])).await;
         let schedule = made["value"]["schedule-id"].as_str().unwrap().to_owned();
         let world = World { url: server.url("/"), schedule };
-        Self { stub, server, bench, impatient, world }
+        Self { stub, server, bench, impatient, world, recorded: false }
     }
 
     /// What the guest got, after the cause was put in its way.
-    async fn cell(&self, row: &Function, case: Case) -> String {
+    pub async fn cell(&self, row: &Function, case: Case) -> String {
         self.prepare(row, case);
         let bench = if case == Case::Timeout { &self.impatient } else { &self.bench };
         let wasi = row.name == "wasi:http.handle";
@@ -47,6 +49,7 @@ impl Stage {
             false => drive([function(row.name, (row.args)(&self.world))]),
         };
         let call = if case == Case::Denied { call.ungranted() } else { call };
+        let call = if self.recorded { call.recorded() } else { call };
         self.stub.forget_requests();
         self.server.requests();
         let got = match wasi {

@@ -13,5 +13,8 @@ mod functions;
 mod hostile;
 mod names;
 mod sizes;
+#[path = "../taped/player.rs"]
+mod strict;
 mod support;
+mod taped;
 mod upstream;

@@ -1,6 +1,6 @@
 //! The `driver` guest in an executor over a stub platform, a raw HTTP server and, where asked for, a real nats-server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,30 +8,39 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use longshore_egress::{Egress, EgressConfig, Resolve, SystemResolver};
 use longshore_platform::{Platform, PlatformConfig, UiProxy};
-use longshore_proto::call::{RunContext, RunHttp, SecretEnvelope};
+use longshore_proto::call::{CaptureLevel, RunContext, RunHttp, SecretEnvelope};
 use longshore_proto::event::{DebugEvent, Kind};
+use longshore_proto::trace::Payload;
 use longshore_proto::{
-    CallError, Capability, CapabilitySet, ContentHash, ExecutionId, ExtensionId, Limits, Run, TenantId, User,
+    BootId, CallError, Capability, CapabilitySet, ContentHash, ExecutionId, ExtensionId, Limits, Run,
+    TenantId, User,
 };
 use longshore_schedules::PlatformSchedules;
+use longshore_secrets::tokens::{Policy, TokenKey};
 use longshore_secrets::{Opener, OpenerConfig};
 use longshore_service::config::Secret;
 use longshore_service::upstream::Upstream;
 use longshore_storage::Storage;
 use longshore_stub_platform::StubPlatform;
+use longshore_trace::Trace;
 use longshore_worker::engine::config::EngineConfig;
 use longshore_worker::engine::source::{ComponentSource, SourceComponent};
 use longshore_worker::events::EventSink;
 use longshore_worker::execute::{Executor, ExecutorConfig};
 use longshore_worker::host::backends::{Backends, HostMetrics};
+use longshore_worker::host::recorder::Recorded;
 use longshore_worker::job::{Job, Outcome};
 use longshore_worker::limits::WorkerMaxima;
+use longshore_worker::recording::{MAX_RUN_BYTES, Pack, Recording, TraceSink};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+
+use crate::strict::Strict;
 
 /// The token between worker and platform.
 pub const TOKEN: &str = "runner-token-of-tests";
@@ -64,6 +73,15 @@ struct Collected(Mutex<Vec<DebugEvent>>);
 impl EventSink for Collected {
     fn emit(&self, event: DebugEvent) {
         self.0.lock().push(event);
+    }
+}
+
+#[derive(Default)]
+struct Traces(Mutex<Vec<Recorded>>);
+
+impl TraceSink for Traces {
+    fn take(&self, _bytes: usize, pack: Pack) {
+        self.0.lock().push(pack().unwrap());
     }
 }
 
@@ -129,6 +147,7 @@ fn backends(setup: &Setup) -> Backends {
 pub struct Bench {
     executor: Executor,
     events: Arc<Collected>,
+    traces: Arc<Traces>,
     root: Arc<tempfile::TempDir>,
 }
 
@@ -148,13 +167,53 @@ impl Bench {
         let events = Arc::new(Collected::default());
         let backends = Arc::new(backends(setup));
         let executor = Executor::new(config, Arc::new(Guests), Arc::clone(&events) as _, backends).unwrap();
-        Self { executor, events, root }
+        let traces = Arc::new(Traces::default());
+        let recording = Recording {
+            sink: Arc::clone(&traces) as _,
+            key: TokenKey::random(),
+            policy: Arc::new(Policy::standard()),
+            max_run_bytes: MAX_RUN_BYTES,
+            worker: BootId::from_bytes([1; 16]),
+            engine: executor.engine_info(),
+        };
+        Self { executor: executor.with_recording(recording), events, traces, root }
     }
 
     /// Runs a call to its end; only its own events are kept.
     pub async fn run(&self, call: Call) -> Outcome {
         self.events.0.lock().clear();
         self.executor.execute(call.job()).await
+    }
+
+    /// The trace of the last run, if it was to be recorded.
+    pub fn trace(&self) -> Option<(Trace, BTreeMap<ContentHash, Bytes>)> {
+        let recorded = self.traces.0.lock().pop()?;
+        Some((longshore_trace::unpack(&recorded.packed.bytes).unwrap(), recorded.payloads))
+    }
+
+    /// A recorded run once more, answered by its trace alone.
+    pub async fn replay(&self, trace: &Trace, payloads: &BTreeMap<ContentHash, Bytes>) -> Outcome {
+        let player = Arc::new(Strict::new(trace.records(), payloads));
+        let mut run = trace.header().run.clone();
+        assert!(run.secret_envelope.is_none(), "a trace has no envelope");
+        run.limits.timeout_ms = 60_000;
+        let whole = |payload: &Payload| match payload {
+            Payload::Inline(bytes) => bytes.clone(),
+            Payload::Stored { sha256, .. } => payloads[sha256].clone(),
+            Payload::Cut { .. } => panic!("cut"),
+        };
+        let job = Job {
+            execution: trace.execution(),
+            attempt: trace.header().attempt,
+            run: Arc::new(run),
+            body: trace.request_body().map(whole),
+            deadline: Instant::now() + Duration::from_secs(60),
+            cancel: CancellationToken::new(),
+            player: Some(Arc::clone(&player) as _),
+        };
+        let outcome = self.executor.execute(job).await;
+        player.finish();
+        outcome
     }
 
     /// What the guest got of each function, in order.
@@ -255,6 +314,18 @@ pub fn get(guest: &str, url: &str) -> Call {
 }
 
 impl Call {
+    /// With a trace.
+    pub fn recorded(mut self) -> Self {
+        self.run.capture = CaptureLevel::Record;
+        self
+    }
+
+    /// With a trace if it fails.
+    pub fn recorded_if_it_fails(mut self) -> Self {
+        self.run.capture = CaptureLevel::RecordErrors;
+        self
+    }
+
     /// With nothing granted but what always is.
     pub fn ungranted(mut self) -> Self {
         self.run.capabilities = CapabilitySet::default();
