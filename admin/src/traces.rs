@@ -57,7 +57,7 @@ impl Parts {
         query: TracesQuery,
         actor: &Actor,
     ) -> Result<TraceList, Failure> {
-        let most = usize::try_from(limit(query.limit)?).unwrap_or(usize::MAX);
+        let most = limit(query.limit)?;
         let cursor = query.cursor.as_deref().map(str::parse).transpose();
         let cursor = cursor.map_err(|_: TraceStoreError| {
             Failure::invalid("cursor is not what `next` of a page of this list said")
