@@ -127,7 +127,7 @@ fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Deed {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace(':', "%3A").replace('/', "%2F").replace('?', "%3F")
+    text.replace(':', "%3A").replace('/', "%2F").replace('?', "%3F").replace(' ', "%20")
 }
 
 /// Servers, a platform, an upstream, an admin service, two workers and a gateway.
