@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::bundles::Bundles;
 use crate::config::EventSettings;
+use crate::events::Hub;
 use crate::fleet::{AskError, Asker, Heard};
 use crate::http::Failure;
 use crate::ledger::Ledger;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub data: TenantData,
     /// Where debug events are.
     pub events: EventSettings,
+    /// Debug events as they come. None without Redis.
+    pub hub: Option<Arc<Hub>>,
     /// Recorded runs. None without Redis.
     pub traces: Option<TraceStore>,
     /// The keys that seal secrets.

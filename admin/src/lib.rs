@@ -5,6 +5,7 @@
 //! longshore install ... --HTTP--> routes --> installs --> registry (NATS), audit (NATS), warm (all workers of a pool)
 //!                                       +--> bundles  --> bundle store, signatures
 //!                                       +--> fleet    --> announcements, calls of all gateways
+//!                                       +--> traces, events: recorded runs and debug events, in Redis
 //!                                       +--> maintenance: uninstall, purge, collection
 //! ```
 //! One process a fleet: it alone writes installs and tokens, one change at a time. A second one harms nothing (every write is a
@@ -18,6 +19,7 @@ pub mod api;
 mod app;
 mod bundles;
 pub mod config;
+mod events;
 mod fleet;
 mod http;
 mod installs;

@@ -27,6 +27,7 @@ use tokio::sync::Mutex;
 use crate::app::{App, Parts};
 use crate::bundles::Bundles;
 use crate::config::AdminConfig;
+use crate::events::Hub;
 use crate::fleet::{Asker, Heard};
 use crate::http::{Gate, HttpMetrics, Watch, serve};
 use crate::ledger::Ledger;
@@ -35,6 +36,9 @@ use crate::routes::router;
 
 /// Between two attempts to make the buckets.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A payload is written before its trace, which waits in a queue and lives from then on.
+const TRACE_MARGIN: Duration = Duration::from_secs(3_600);
 
 impl Process for AdminConfig {
     const ROLE: &'static str = "admin";
@@ -94,6 +98,11 @@ async fn live(config: AdminConfig) -> Result<ExitCode, Box<dyn Error>> {
         .client()
         .transpose()?
         .map(|client| longshore_trace::store::TraceStore::new(client, &config.traces));
+    let hub = config.events.client().transpose()?;
+    let hub = hub.map(|client| Hub::new(client, config.events.clone(), tasks.drain().clone()));
+    if let Some(hub) = hub.clone() {
+        tasks.spawn_background("debug-events", hub.run());
+    }
     let app = Arc::new(Parts {
         bundles,
         installs: Installs::new(client.clone(), link.clone(), registry, replicas),
@@ -103,9 +112,10 @@ async fn live(config: AdminConfig) -> Result<ExitCode, Box<dyn Error>> {
         heard,
         data: TenantData::new(client.clone(), link.clone()),
         events: config.events.clone(),
+        hub,
         traces,
         ring,
-        retention: Retention { keep: config.retention() },
+        retention: Retention { keep: config.retention(), traces: config.traces.ttl.get() + TRACE_MARGIN },
         changing: Mutex::new(()),
         importing: Mutex::new(()),
         collecting: Mutex::new(()),

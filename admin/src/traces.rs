@@ -1,7 +1,5 @@
 //! Recorded runs: switching recording on and off, and reading what was recorded. Every reading is audited before anything is answered.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use longshore_bundle::BundleKey;
 use longshore_proto::install::Recording;
@@ -21,7 +19,7 @@ use crate::api::{
 use crate::app::Parts;
 use crate::bundles::limit;
 use crate::http::{Actor, Failure};
-use crate::installs::{registry_failed, view};
+use crate::installs::{now_ms, registry_failed, view};
 use crate::ledger::event;
 
 impl Parts {
@@ -71,7 +69,7 @@ impl Parts {
             failed: query.failed,
             content_hash: query.content_hash,
         };
-        self.read_audited(tenant, None, "list", actor).await?;
+        self.audited(AuditKind::TraceRead, tenant, None, "list", actor).await?;
         let page = self.trace_store()?.list(tenant, &filter, cursor.as_ref(), most).await;
         let page = page.map_err(|error| failed(&error))?;
         Ok(TraceList { traces: page.traces, next: page.next.map(|cursor| cursor.to_string()) })
@@ -88,7 +86,7 @@ impl Parts {
         attempt: Option<u32>,
         actor: &Actor,
     ) -> Result<Bytes, Failure> {
-        self.read_audited(tenant, Some(execution), "trace", actor).await?;
+        self.audited(AuditKind::TraceRead, tenant, Some(execution), "trace", actor).await?;
         Ok(self.fetch_trace(tenant, execution, attempt).await?.0)
     }
 
@@ -121,7 +119,7 @@ impl Parts {
         attempt: Option<u32>,
         actor: &Actor,
     ) -> Result<Bytes, Failure> {
-        self.read_audited(tenant, Some(execution), "payload", actor).await?;
+        self.audited(AuditKind::TraceExported, tenant, Some(execution), "payload", actor).await?;
         let (_, trace) = self.fetch_trace(tenant, execution, attempt).await?;
         let stored = trace.stored_payloads().map_err(|damage| failed(&damage.into()))?;
         let Some(length) = stored.get(&sha256) else {
@@ -144,7 +142,7 @@ impl Parts {
         attempt: Option<u32>,
         actor: &Actor,
     ) -> Result<Bytes, Failure> {
-        self.read_audited(tenant, Some(execution), "bundle", actor).await?;
+        self.audited(AuditKind::TraceExported, tenant, Some(execution), "bundle", actor).await?;
         let (_, trace) = self.fetch_trace(tenant, execution, attempt).await?;
         let context = &trace.header().run.context;
         let key = BundleKey {
@@ -228,15 +226,16 @@ impl Parts {
         })
     }
 
-    async fn read_audited(
+    async fn audited(
         &self,
+        kind: AuditKind,
         tenant: &TenantId,
         execution: Option<ExecutionId>,
         what: &str,
         actor: &Actor,
     ) -> Result<(), Failure> {
         let details = json!({ "what": what, "execution": execution.map(|id| id.to_string()) });
-        self.ledger.record(event(AuditKind::TraceRead, actor).tenant(tenant).details(details)).await
+        self.ledger.record(event(kind, actor).tenant(tenant).details(details)).await
     }
 }
 
@@ -252,8 +251,7 @@ fn checked(request: &RecordingRequest, actor: &Actor) -> Result<Recording, Failu
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a million")]
     let sample_ppm = (sample * 1_000_000.0).round().max(1.0) as u32;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let until_ms = u64::try_from(now).unwrap_or(u64::MAX).saturating_add(for_ms);
+    let until_ms = now_ms().saturating_add(for_ms);
     Ok(Recording { until_ms, sample_ppm, errors_only: request.errors_only, by: actor.0.clone() })
 }
 

@@ -148,13 +148,16 @@ impl DebugEvent {
     /// verbatim; without either, `unknown` (interop 8).
     pub fn key(prefix: &str, origin: Option<&Origin>) -> String {
         match origin {
-            Some(o) => format!(
-                "{prefix}{}:{}",
-                o.tenant.as_str().to_ascii_lowercase(),
-                o.extension.as_str().to_ascii_lowercase()
-            ),
+            Some(o) => Self::key_of(prefix, &o.tenant, &o.extension),
             None => format!("{prefix}unknown"),
         }
+    }
+
+    /// [`Self::key`] of what has both.
+    pub fn key_of(prefix: &str, tenant: &TenantId, extension: &ExtensionId) -> String {
+        let (tenant, extension) =
+            (tenant.as_str().to_ascii_lowercase(), extension.as_str().to_ascii_lowercase());
+        format!("{prefix}{tenant}:{extension}")
     }
 
     /// The firehose of everything: the prefix without its trailing colon.

@@ -51,6 +51,8 @@ codes! {
     Unauthorized = "unauthorized", 401;
     /// `confirm` is not the tenant's id, or a cancel names no calls: too much would be done by mistake.
     NotConfirmed = "not_confirmed", 403;
+    /// The token is one of the tenant, but does not read recorded runs and debug events.
+    Forbidden = "forbidden", 403;
     /// There is no such route.
     NotFound = "not_found", 404;
     /// The tenant has no such install; the same for an install of another tenant.

@@ -25,6 +25,7 @@
 //! | `GET /v1/tenants/{tenant}/traces/{execution}?attempt=` | | the packed trace |
 //! | `GET /v1/tenants/{tenant}/traces/{execution}/payloads/{sha256}` | | the payload |
 //! | `GET /v1/tenants/{tenant}/traces/{execution}/bundle` | | the archive |
+//! | `GET /v1/tenants/{tenant}/events?since_ms=&follow=..` | | a JSON object a line |
 //! | `GET /v1/pools` | | [`Fleet`] |
 //! | `GET /v1/calls?tenant=` | | [`CallList`] |
 //! | `POST /v1/calls/cancel` | [`CancelRequest`] | [`CallsCancelled`] |
@@ -63,7 +64,8 @@ pub use maintenance::{
 pub use token::{TokenCreated, TokenList, TokenQuery, TokenRequest, TokenRevoked, TokenView};
 
 pub use trace::{
-    AttemptQuery, MAX_RECORDING_MS, RecordingRequest, RecordingView, TraceImported, TraceList, TracesQuery,
+    AttemptQuery, EventsQuery, MAX_RECORDING_MS, RecordingRequest, RecordingView, TraceImported, TraceList,
+    TracesQuery,
 };
 
 /// Routes without a query: a parameter there is somebody's mistake.

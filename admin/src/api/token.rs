@@ -21,6 +21,10 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<ExtensionName>>, min_items = 1, max_items = 64)]
     pub extensions: Option<Vec<String>>,
+    /// It also reads the tenant's recorded runs and debug events, through this service: those of all extensions, so that a token that is
+    /// limited to some cannot have it. Absent: it does not.
+    #[serde(default)]
+    pub traces: bool,
     /// What it is for; for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
@@ -59,6 +63,9 @@ pub struct TokenView {
     /// The extensions that may be called; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Vec<String>>,
+    /// It also reads recorded runs and debug events.
+    #[serde(default)]
+    pub traces: bool,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,

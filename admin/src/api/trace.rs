@@ -109,3 +109,28 @@ pub struct TraceImported {
     /// Whether it is new here.
     pub stored: bool,
 }
+
+/// Which debug events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Of this extension, by its registry id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, pattern = "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length = 128)]
+    pub extension: Option<ExtensionId>,
+    /// Also those that were published since, Unix milliseconds. Absent: only those that come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Of the request with this id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 256)]
+    pub request: Option<String>,
+    /// Of this level or a more serious one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(pattern = "^(trace|debug|info|warn|error)$")]
+    pub level: Option<String>,
+    /// Whether the answer goes on with what comes, until the caller ends it.
+    #[serde(default)]
+    pub follow: bool,
+}

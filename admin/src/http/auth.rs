@@ -1,13 +1,15 @@
-//! Who may use the API: whoever has the admin token.
+//! Who may use the API: whoever has the admin token; and, for recorded runs and debug events of their own tenant, tokens with that right.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
+use longshore_access::Denied;
+use longshore_proto::TenantId;
 use longshore_service::config::ServiceTokens;
 use longshore_service::metrics::Metrics;
 use longshore_service::metrics::prometheus_client::metrics::counter::Counter;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::Failure;
 use crate::api::ApiCode;
+use crate::app::App;
 
 /// Failures in [`WINDOW`] that are told at once; a person mistypes less often, and a program that goes on has to wait.
 const FREE: u32 = 60;
@@ -24,6 +27,15 @@ const WINDOW: Duration = Duration::from_secs(60);
 const DELAY: Duration = Duration::from_millis(250);
 /// The longest name that a caller may give itself.
 const MAX_ACTOR: usize = 128;
+
+/// What a tenant's token with the right to it may GET.
+const READABLE: [&str; 5] = [
+    "/v1/tenants/{tenant}/traces",
+    "/v1/tenants/{tenant}/traces/{execution}",
+    "/v1/tenants/{tenant}/traces/{execution}/payloads/{sha256}",
+    "/v1/tenants/{tenant}/traces/{execution}/bundle",
+    "/v1/tenants/{tenant}/events",
+];
 
 /// The tokens, and how often somebody was wrong. A right token is never refused for what others did.
 #[derive(Clone)]
@@ -80,12 +92,61 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
+/// Whose recorded runs or events a request asks for, and with which token. The tenant as it stands in the path: one that is written with
+/// escapes is not taken apart here in another way than there.
+fn asks_for(request: &Request) -> Option<(TenantId, HeaderValue)> {
+    let route = request.extensions().get::<MatchedPath>()?.as_str();
+    if request.method() != Method::GET || !READABLE.contains(&route) {
+        return None;
+    }
+    let tenant = request.uri().path().split('/').nth(3)?.parse().ok()?;
+    let mut values = request.headers().get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    Some((tenant, value.clone()))
+}
+
+/// Who the bearer of a tenant's token is. `None`: it is no token of the tenant.
+async fn reader(app: &App, tenant: &TenantId, value: &HeaderValue) -> Option<Result<Actor, Failure>> {
+    let token = std::str::from_utf8(bearer(value)?).ok()?;
+    match app.tokens.check(tenant, token).await {
+        Ok(record) if record.traces && record.extensions.is_none() => {
+            Some(Ok(Actor(format!("token {} of {tenant}", record.id))))
+        }
+        Ok(_) => {
+            let message = "the token does not read recorded runs and debug events: make one that does \
+                           (`longshore token create --traces`)";
+            Some(Err(Failure::new(ApiCode::Forbidden, message)))
+        }
+        Err(Denied::Unavailable(why)) => {
+            let message = "the token cannot be checked now: NATS does not answer; try again";
+            let failure = Failure::new(ApiCode::Unavailable, message);
+            Some(Err(Failure { cause: Some(why), retry_after: Some(1), ..failure }))
+        }
+        Err(Denied::Invalid(_) | Denied::Expired) => None,
+    }
+}
+
 /// Lets requests with a valid token pass.
-pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn admit(
+    State((gate, app)): State<(Gate, App)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if gate.knows(request.headers()) {
         let actor = actor(request.headers());
         request.extensions_mut().insert(actor);
         return next.run(request).await;
+    }
+    if let Some((tenant, value)) = asks_for(&request)
+        && let Some(recognised) = reader(&app, &tenant, &value).await
+    {
+        return match recognised {
+            Ok(actor) => {
+                request.extensions_mut().insert(actor);
+                next.run(request).await
+            }
+            Err(failure) => failure.into_response(),
+        };
     }
     let failures = gate.failed();
     // A line for the first of a series and for each hundredth.

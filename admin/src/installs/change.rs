@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longshore_bundle::BundleKey;
 use longshore_proto::call::CaptureLevel;
@@ -184,6 +184,9 @@ impl Parts {
         wanted: Install,
         actor: &Actor,
     ) -> Result<Change, Failure> {
+        let mut wanted = wanted;
+        // One that has ended is nothing any more.
+        wanted.recording.take_if(|recording| recording.until_ms <= now_ms());
         let mut change =
             self.installs.create_or_update(wanted).await.map_err(|error| registry_failed(&error))?;
         // What was read under the lock; the registry's own may be damaged.
@@ -222,12 +225,19 @@ impl Parts {
             (Stored::Updated, Some(before)) => {
                 let mut quiet = Install::clone(before);
                 (quiet.enabled, quiet.capabilities) = (now.enabled, now.capabilities);
+                quiet.recording.clone_from(&now.recording);
                 quiet.updated_at.clone_from(&now.updated_at);
                 if quiet != **now {
                     self.record_change(AuditKind::InstallUpdated, change, actor).await?;
                 }
                 if before.capabilities != now.capabilities {
                     self.record_change(AuditKind::GrantChanged, change, actor).await?;
+                }
+                let recorded = before.recording.as_ref().filter(|recording| recording.until_ms > now_ms());
+                if recorded != now.recording.as_ref() {
+                    let on = now.recording.is_some();
+                    let kind = if on { AuditKind::RecordingOn } else { AuditKind::RecordingOff };
+                    self.record_change(kind, change, actor).await?;
                 }
                 if before.enabled != now.enabled {
                     let kind =
@@ -262,6 +272,12 @@ impl Parts {
         let warm = self.warm(&change.install, wait).await;
         Ok(InstallResponse { outcome, install: view(&change.install), warm, warnings })
     }
+}
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the audit says of an install: names and hashes. Values of the configuration may be anything, so only their names are kept.

@@ -6,6 +6,7 @@ mod options;
 mod remove;
 mod view;
 
+pub(crate) use change::now_ms;
 pub(crate) use failure::registry_failed;
 pub use view::view;
 

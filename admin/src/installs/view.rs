@@ -38,8 +38,7 @@ pub fn view(install: &Install) -> InstallView {
 /// A recording that has not ended; one that has is as good as none, and goes with the next change.
 fn recording(install: &Install) -> Option<RecordingView> {
     let recording = install.recording.as_ref()?;
-    let now = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-    if i128::from(recording.until_ms) <= now {
+    if recording.until_ms <= super::now_ms() {
         return None;
     }
     let until = OffsetDateTime::from_unix_timestamp_nanos(i128::from(recording.until_ms) * 1_000_000).ok()?;

@@ -37,8 +37,10 @@ const PREFIXES: [&str; 4] = ["tenants/", "artifacts/", "payloads/", "traces/"];
 /// What is kept for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Everything but staging.
+    /// Everything but staging and payloads of recorded runs.
     pub keep: Duration,
+    /// Payloads of recorded runs, from their last use on: after that no trace is left that names them.
+    pub traces: Duration,
 }
 
 /// Why an object goes.
@@ -61,12 +63,9 @@ fn verdict(object: &ObjectInfo, now: SystemTime, retention: &Retention) -> Verdi
     let key = object.key.as_str();
     let name = key.rsplit('/').next().unwrap_or_default();
     let staging = key.contains("/_staging/") || name.starts_with(".put-");
+    let kept = if key.starts_with("traces/") { retention.traces } else { retention.keep };
     let recorded = PREFIXES.iter().any(|prefix| *prefix != "tenants/" && key.starts_with(prefix));
-    if (staging && older(STAGING)) || (recorded && older(retention.keep)) {
-        Verdict::Old
-    } else {
-        Verdict::Keep
-    }
+    if (staging && older(STAGING)) || (recorded && older(kept)) { Verdict::Old } else { Verdict::Keep }
 }
 
 impl Parts {
@@ -263,7 +262,7 @@ mod tests {
         let now = SystemTime::now();
         let object =
             ObjectInfo { key: ObjectKey::new(key).unwrap(), size: 1, modified: age.map(|age| now - age) };
-        verdict(&object, now, &Retention { keep: 30 * DAY })
+        verdict(&object, now, &Retention { keep: 30 * DAY, traces: 7 * DAY })
     }
 
     #[test]
@@ -288,6 +287,8 @@ mod tests {
             assert_eq!(at(key, Some(2 * DAY)), Verdict::Old, "{key}");
             assert_eq!(at(key, Some(DAY / 2)), Verdict::Keep, "{key}");
         }
+        assert_eq!(at("traces/t/payloads/x", Some(8 * DAY)), Verdict::Old, "its trace has expired");
+        assert_eq!(at("traces/t/payloads/x", Some(6 * DAY)), Verdict::Keep);
         for key in ["payloads/t/x", "artifacts/f/x", "traces/t/x"] {
             assert_eq!(at(key, Some(31 * DAY)), Verdict::Old, "{key}");
             assert_eq!(at(key, Some(2 * DAY)), Verdict::Keep, "{key}");

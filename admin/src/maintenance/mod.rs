@@ -17,7 +17,7 @@ use crate::http::Failure;
 /// The token store did not do what was asked.
 pub fn token_failed(error: &TokenError) -> Failure {
     match error {
-        TokenError::Label | TokenError::Lifetime | TokenError::Extensions => {
+        TokenError::Label | TokenError::Lifetime | TokenError::Extensions | TokenError::Traces => {
             Failure::invalid(error.to_string())
         }
         TokenError::Full(_) | TokenError::TooMany => Failure::new(ApiCode::LimitReached, error.to_string()),

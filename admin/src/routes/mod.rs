@@ -1,6 +1,7 @@
 //! The routes: each takes a request apart, has the work done, and puts an answer together.
 
 mod bundles;
+mod events;
 mod installs;
 mod maintenance;
 mod responses;
@@ -43,6 +44,7 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
         .routes(routes!(traces::read_trace))
         .routes(routes!(traces::read_trace_payload))
         .routes(routes!(traces::read_trace_bundle))
+        .routes(routes!(events::read_events))
         .routes(routes!(maintenance::pools))
         .routes(routes!(maintenance::list_calls))
         .routes(routes!(maintenance::cancel_calls))
@@ -56,7 +58,7 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
 pub(crate) fn router(app: App, gate: Gate, watcher: Watch, health: Router) -> Router {
     let (routes, _) = documented();
     let behind_the_token = routes
-        .with_state(app)
+        .with_state(app.clone())
         .fallback(|| async {
             Failure::new(ApiCode::NotFound, "there is no such route: GET /v1/openapi.json lists them")
         })
@@ -67,7 +69,7 @@ pub(crate) fn router(app: App, gate: Gate, watcher: Watch, health: Router) -> Ro
             )
         })
         // An unknown path needs the token too: who has none learns nothing of what there is.
-        .layer(from_fn_with_state(gate, admit));
+        .layer(from_fn_with_state((gate, app), admit));
     let open = Router::new().route(
         "/v1/openapi.json",
         get(document).fallback(|| async {

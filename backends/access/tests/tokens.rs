@@ -70,6 +70,7 @@ fn new(tenant: &str) -> NewToken {
         tenant: tenant.parse().unwrap(),
         access: Access::Write,
         extensions: None,
+        traces: false,
         label: "ci".to_owned(),
         lifetime: None,
         created_by: "test".to_owned(),

@@ -321,6 +321,7 @@ fn exit_of(code: Option<ApiCode>, status: StatusCode) -> Exit {
         | ApiCode::TooLarge
         | ApiCode::UnsupportedMediaType => Exit::Invalid,
         ApiCode::Unauthorized
+        | ApiCode::Forbidden
         | ApiCode::NotConfirmed
         | ApiCode::GrantRequired
         | ApiCode::GrantNotRequested

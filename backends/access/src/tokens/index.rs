@@ -100,6 +100,7 @@ mod tests {
             tenant: tenant.parse().unwrap(),
             access: Access::Read,
             extensions: None,
+            traces: false,
             label: String::new(),
             created_at: at(0),
             expires_at: at(100),

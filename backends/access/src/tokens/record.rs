@@ -33,6 +33,9 @@ pub struct TokenRecord {
     /// The extensions it is limited to, as registry ids or names; None: all of the tenant's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Vec<String>>,
+    /// It also reads the tenant's recorded runs and debug events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub traces: bool,
     /// What people call it.
     #[serde(default)]
     pub label: String,
@@ -147,6 +150,7 @@ mod tests {
             tenant: tenant.parse().unwrap(),
             access: Access::Write,
             extensions: None,
+            traces: true,
             label: "ci".to_owned(),
             created_at: OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap(),
             expires_at: OffsetDateTime::from_unix_timestamp(1_700_000_060).unwrap(),
@@ -166,6 +170,9 @@ mod tests {
         assert_eq!(read, record);
         assert!(read_hash == hash);
         assert_eq!(json["expires_at"], "2023-11-14T22:14:20Z");
+        json.as_object_mut().unwrap().remove("traces");
+        let (before, _) = Stored::decode(&key, json.to_string().as_bytes()).unwrap();
+        assert!(!before.traces, "one that was made before there was such a right does not have it");
     }
 
     #[test]
@@ -200,6 +207,7 @@ mod tests {
             with("hash", hash.hex().to_uppercase().into()),
             with("expires_at", serde_json::Value::Null),
             with("expires_at", "tomorrow".into()),
+            with("traces", "yes".into()),
             with("extensions", serde_json::json!([])),
             with("extensions", serde_json::json!([""])),
             with("extensions", vec!["x"; MAX_EXTENSIONS + 1].into()),

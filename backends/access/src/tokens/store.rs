@@ -16,12 +16,13 @@ use longshore_service::nats::Watcher;
 use longshore_service::nats::buckets::{EnsureError, Ensured, Rights, ensure};
 use tokio::sync::Mutex;
 
+use super::index::Index;
 use super::record::{self, Stored, TokenRecord, filter_of, key_of};
 use super::{
     BUCKET, DEFAULT_LIFETIME, MAX_EXTENSIONS, MAX_LABEL_CHARS, MAX_LIFETIME, MAX_PER_TENANT, MAX_TOKENS,
     TokenId, text,
 };
-use crate::Access;
+use crate::{Access, Denied};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -54,6 +55,9 @@ pub enum TokenError {
         "a token is limited to 1 to {MAX_EXTENSIONS} extensions of 1 to 256 bytes; without a list it is good for all"
     )]
     Extensions,
+    /// Recorded runs are of all extensions.
+    #[error("a token that reads recorded runs reads those of all extensions: make it without a list of them")]
+    Traces,
     /// The tenant has as many as it may.
     #[error("the tenant {0} has {MAX_PER_TENANT} tokens: revoke some that are not used")]
     Full(TenantId),
@@ -78,7 +82,7 @@ impl TokenError {
     /// Whether the request was wrong, and not the fleet: nothing will change by asking again.
     pub fn is_callers(&self) -> bool {
         match self {
-            Self::Label | Self::Lifetime | Self::Extensions | Self::Full(_) => true,
+            Self::Label | Self::Lifetime | Self::Extensions | Self::Traces | Self::Full(_) => true,
             Self::TooMany | Self::Disconnected | Self::Timeout | Self::Bucket(_) | Self::Failed(_) => false,
         }
     }
@@ -97,6 +101,8 @@ pub struct NewToken {
     pub access: Access,
     /// The extensions it is limited to, as registry ids or names; None: all of the tenant's.
     pub extensions: Option<Vec<String>>,
+    /// It also reads the tenant's recorded runs and debug events: those of all extensions, so that a token with a list cannot have it.
+    pub traces: bool,
     /// What people call it; at most [`MAX_LABEL_CHARS`].
     pub label: String,
     /// How long it is valid: at most [`MAX_LIFETIME`], in whole seconds; None: [`DEFAULT_LIFETIME`].
@@ -139,7 +145,7 @@ impl TokenStore {
     /// The request is not within bounds, the tenant or the fleet is full, or JetStream fails. After [`TokenError::Timeout`] there may be a
     /// token whose text nobody has: it is in the list and can be revoked.
     pub async fn create(&self, new: NewToken) -> Result<(Secret, TokenRecord), TokenError> {
-        let NewToken { tenant, access, extensions, label, lifetime, created_by } = new;
+        let NewToken { tenant, access, extensions, traces, label, lifetime, created_by } = new;
         let fits =
             |text: &str| text.chars().count() <= MAX_LABEL_CHARS && !text.chars().any(char::is_control);
         if !fits(&label) || !fits(&created_by) {
@@ -147,6 +153,9 @@ impl TokenStore {
         }
         if !extensions.as_deref().is_none_or(record::fits) {
             return Err(TokenError::Extensions);
+        }
+        if traces && extensions.is_some() {
+            return Err(TokenError::Traces);
         }
         let lifetime = Duration::from_secs(lifetime.unwrap_or(DEFAULT_LIFETIME).as_secs());
         if lifetime.is_zero() || lifetime > MAX_LIFETIME {
@@ -162,6 +171,7 @@ impl TokenStore {
             tenant,
             access,
             extensions,
+            traces,
             label,
             created_at,
             expires_at: created_at + lifetime,
@@ -185,6 +195,24 @@ impl TokenStore {
             self.read_all(tenant).await?.into_iter().filter_map(|(_, record)| record).collect();
         found.sort_by_key(|record| (record.created_at, record.id));
         Ok(found)
+    }
+
+    /// Whether this is a token of the tenant and holds now; by the bucket itself, so that one that was revoked is refused at once. One
+    /// comparison of 32 bytes whatever is wrong.
+    ///
+    /// # Errors
+    /// It is not, or JetStream does not answer. Nothing tells another tenant's token from one that never was.
+    pub async fn check(&self, tenant: &TenantId, credential: &str) -> Result<TokenRecord, Denied> {
+        let presented = text::parse(credential).map_err(|why| Denied::Invalid(why.0))?;
+        let key = key_of(tenant, presented.id);
+        let kept = self.read(&key).await.map_err(|error| Denied::Unavailable(chain(&error).to_string()))?;
+        let mut index = Index::new(1);
+        if let Some(bytes) = kept
+            && let Err(error) = index.put(&key, &bytes)
+        {
+            tracing::warn!(key, error = %chain(&error), "a stored token cannot be read; it lets nobody in");
+        }
+        index.check(&presented, record::now()).map(|record| TokenRecord::clone(&record))
     }
 
     /// Revokes a token of the tenant: gateways refuse it as soon as they have heard, within a second. `None`: the tenant has none of

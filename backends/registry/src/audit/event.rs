@@ -60,12 +60,18 @@ kinds! {
     BundleRemoved = "bundle.removed",
     /// A signature was stored beside a bundle.
     SignatureAdded = "signature.added",
+    /// A recording was switched on, or another one.
+    RecordingOn = "recording_on",
+    /// A recording was switched off before its end.
+    RecordingOff = "recording_off",
     /// A recorded run, or the list of them, was read.
-    TraceRead = "trace.read",
+    TraceRead = "trace_read",
+    /// What a recorded run needs to be had again was read: its payloads or its bundle.
+    TraceExported = "trace_exported",
     /// A recorded run was put back.
-    TraceImported = "trace.imported",
+    TraceImported = "trace_imported",
     /// Debug events were read.
-    EventsRead = "events.read",
+    EventsRead = "events_read",
     /// Calls were stopped.
     CallsCancelled = "calls.cancelled",
     /// All that a tenant had was removed.
