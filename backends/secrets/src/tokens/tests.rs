@@ -351,6 +351,20 @@ fn what_regular_expressions_match_is_replaced() {
 }
 
 #[test]
+fn a_list_of_two_names_is_no_header() {
+    let tokenizer = tokenizer(&["a-secret-of-somebody"]);
+    let names = Value::Array(vec![Value::from("api_key"), Value::from("word")]);
+    let mut value = Value::Map(vec![(Value::from("Ok"), names.clone())]);
+    let before = value.clone();
+    tokenizer.value(&mut value);
+    assert_eq!(value, before);
+    // In a list it is: fields of wasi:http have no name of their own.
+    let mut fields = Value::Array(vec![names]);
+    tokenizer.value(&mut fields);
+    assert!(!format!("{fields:?}").contains("word"), "{fields:?}");
+}
+
+#[test]
 fn values_are_walked_with_headers_and_bodies() {
     let tokenizer = tokenizer(&["known-secret-1"]);
     let known = tokenizer.secret("known-secret-1");

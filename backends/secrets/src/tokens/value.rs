@@ -17,8 +17,8 @@ enum Place {
 }
 
 impl Tokenizer {
-    /// Replaces in every text and binary of a value, and in lists of bytes. A map of `name` and `value` and a list of two
-    /// texts are a header, as is an entry of a map under the key `headers` or `trailers`; what stands under the key
+    /// Replaces in every text and binary of a value, and in lists of bytes. A map of `name` and `value` and, in a list, a list of
+    /// two texts are a header, as is an entry of a map under the key `headers` or `trailers`; what stands under the key
     /// `body` is a body. Numbers stay: in arguments and results they are lengths, times and ids of streams.
     pub fn value(&self, value: &mut Value) {
         self.walk(value, Place::Anywhere);
@@ -30,21 +30,14 @@ impl Tokenizer {
                 Place::Body => tokenizer.body(bytes),
                 Place::Anywhere | Place::Headers => tokenizer.bytes(bytes),
             }),
-            Value::Array(values) => match values.as_mut_slice() {
-                [Value::String(name), value @ (Value::String(_) | Value::Binary(_))] => {
-                    let name = name.as_str().unwrap_or_default().to_owned();
-                    self.header_value(&name, value);
-                }
-                _ => match bytes_of(values) {
-                    Some(bytes) => {
-                        let replaced =
-                            if place == Place::Body { self.body(&bytes) } else { self.bytes(&bytes) };
-                        if let Cow::Owned(replaced) = replaced {
-                            *values = replaced.into_iter().map(Value::from).collect();
-                        }
+            Value::Array(values) => match bytes_of(values) {
+                Some(bytes) => {
+                    let replaced = if place == Place::Body { self.body(&bytes) } else { self.bytes(&bytes) };
+                    if let Cow::Owned(replaced) = replaced {
+                        *values = replaced.into_iter().map(Value::from).collect();
                     }
-                    None => values.iter_mut().for_each(|value| self.walk(value, place)),
-                },
+                }
+                None => values.iter_mut().for_each(|value| self.element(value, place)),
             },
             Value::Map(fields) => self.map(fields, place),
             Value::Ext(_, bytes) => {
@@ -53,6 +46,19 @@ impl Tokenizer {
                 }
             }
             Value::Nil | Value::Boolean(_) | Value::Integer(_) | Value::F32(_) | Value::F64(_) => {}
+        }
+    }
+
+    /// Of a list. A pair elsewhere is no header: the names of two secrets are a list of two texts, too.
+    fn element(&self, value: &mut Value, place: Place) {
+        if let Value::Array(values) = value
+            && let [Value::String(name), value @ (Value::String(_) | Value::Binary(_))] =
+                values.as_mut_slice()
+        {
+            let name = name.as_str().unwrap_or_default().to_owned();
+            self.header_value(&name, value);
+        } else {
+            self.walk(value, place);
         }
     }
 
