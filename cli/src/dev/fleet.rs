@@ -32,6 +32,11 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The key that seals secrets between shim and workers, in the data folder: kept, because sealed secrets are too.
 const KEY_FILE: &str = "secrets.key";
 
+/// The key of the tokens that stand in traces for secrets: one for all workers, so that equal secrets can be seen to be equal.
+const REDACT_KEY_FILE: &str = "redact.key";
+/// The setting that names it.
+const REDACT_KEY: &str = "LONGSHORE_REDACT_KEY_FILE";
+
 /// The token of the admin service, new in each session.
 pub(super) use crate::fleet::place::TOKEN_FILE;
 
@@ -63,11 +68,15 @@ pub(super) struct Member {
 }
 
 impl Place<'_> {
-    /// Makes the key that seals secrets, unless an earlier session has.
+    /// Makes the keys that seal secrets and stand for them, unless an earlier session has.
     pub(super) fn make_key(&self) -> anyhow::Result<()> {
-        let path = self.data.path(KEY_FILE);
-        let made = KeyRing::load_or_create(&path);
-        made.with_context(|| format!("{} (without it, `longshore dev` makes a new one)", path.display()))?;
+        for file in [KEY_FILE, REDACT_KEY_FILE] {
+            let path = self.data.path(file);
+            let made = KeyRing::load_or_create(&path);
+            made.with_context(|| {
+                format!("{} (without it, `longshore dev` makes a new one)", path.display())
+            })?;
+        }
         Ok(())
     }
 
@@ -85,6 +94,9 @@ impl Place<'_> {
             ("RUNNER_DEBUG_REDIS_STREAM_PREFIX", STREAM_PREFIX.to_owned()),
             ("LONGSHORE_SHUTDOWN_GRACE", GRACE.as_secs().to_string()),
         ];
+        if self.inherited.text(REDACT_KEY).is_none() {
+            decided.push((REDACT_KEY, self.data.path(REDACT_KEY_FILE).display().to_string()));
+        }
         // Nothing is signed while it is being written.
         if self.inherited.text("LONGSHORE_SIGNATURE_POLICY").is_none() {
             decided.push(("LONGSHORE_SIGNATURE_POLICY", "warn".to_owned()));

@@ -16,7 +16,7 @@ use super::place::Variables;
 use super::{AdminClient, FleetArgs, Place, TenantArgs, block_on};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Table, printable};
-use crate::traces::target::{Listed, ListedPage, Recording};
+use crate::traces::target::words;
 
 /// How long a change waits for the workers.
 const WAIT_MS: u64 = longshore_admin::api::DEFAULT_WAIT_MS;
@@ -86,15 +86,15 @@ pub fn list(args: &ListArgs, output: &Output) -> Result<ExitCode, Failure> {
         let client = AdminClient::new(&args.fleet)?;
         let tenant = if args.all_tenants { None } else { Some(client.place().tenant(&args.tenant)?) };
         let route = Route::new(["installs"]).with_some("tenant", tenant.as_ref());
-        let part = |page: ListedPage| (page.installs, page.next);
-        let installs: Vec<Listed> = client.pages(route, part).await?;
-        let list = ListedPage { installs, next: None };
+        let part = |page: InstallList| (page.installs, page.next);
+        let installs: Vec<InstallView> = client.pages(route, part).await?;
+        let list = InstallList { installs, next: None };
         output.result(&list, || table(&list.installs, tenant.as_ref().map(ToString::to_string)));
         Ok(Exit::Ok.into())
     })
 }
 
-fn table(installs: &[Listed], tenant: Option<String>) -> String {
+fn table(installs: &[InstallView], tenant: Option<String>) -> String {
     if installs.is_empty() {
         return match tenant {
             Some(tenant) => {
@@ -105,7 +105,7 @@ fn table(installs: &[Listed], tenant: Option<String>) -> String {
     }
     let mut table =
         Table::new(["name", "version", "tenant", "extension", "enabled", "bundle", "capture", "recorded"]);
-    for Listed { install, recording } in installs {
+    for install in installs {
         let hash = install.version.content_hash.trim_start_matches("sha256:");
         table.row([
             install.name.clone(),
@@ -115,7 +115,7 @@ fn table(installs: &[Listed], tenant: Option<String>) -> String {
             if install.enabled { "yes" } else { "no" }.to_owned(),
             hash.chars().take(12).collect(),
             install.capture.clone(),
-            recording.as_ref().map(Recording::words).unwrap_or_default(),
+            install.recording.as_ref().map(words).unwrap_or_default(),
         ]);
     }
     table.to_string()
@@ -133,15 +133,14 @@ pub fn show(args: &ShowArgs, output: &Output) -> Result<ExitCode, Failure> {
     block_on(async {
         let client = AdminClient::new(&args.fleet)?;
         let tenant = client.place().tenant(&args.tenant)?;
-        let found: Listed = client.get(Route::of_tenant(&tenant, ["installs", reference])).await?;
+        let found: InstallView = client.get(Route::of_tenant(&tenant, ["installs", reference])).await?;
         output.result(&found, || describe(&found, client.place()));
         Ok(Exit::Ok.into())
     })
 }
 
 /// Everything that is known of an install, a line each.
-fn describe(found: &Listed, place: &Place) -> String {
-    let Listed { install, recording } = found;
+fn describe(install: &InstallView, place: &Place) -> String {
     let mut lines: Vec<(&str, String)> = vec![
         ("name", printable(&install.name)),
         ("version", printable(&install.version.version)),
@@ -162,8 +161,8 @@ fn describe(found: &Listed, place: &Place) -> String {
         ("pool", install.pool.clone()),
         ("capture", install.capture.clone()),
     ];
-    if let Some(recording) = recording {
-        lines.push(("recorded", format!("{}, by {}", recording.words(), printable(&recording.by))));
+    if let Some(recording) = &install.recording {
+        lines.push(("recorded", format!("{}, by {}", words(recording), printable(&recording.by))));
     }
     if let Some(egress) = &install.egress {
         lines.push(("egress", list_or(egress, "nothing")));
@@ -354,7 +353,7 @@ mod tests {
     #[test]
     fn an_empty_list_says_where_to_look() {
         assert!(table(&[], Some("t".into())).contains("--all-tenants"));
-        assert!(table(&[install()], None).contains("abababababab\n"));
+        assert!(table(&[install()], None).contains("abababababab  "));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use http::Method;
-use serde_json::{Value, json};
+use longshore_admin::api::{InstallList, InstallView, RecordingRequest, RecordingView};
+use serde_json::Value;
 
-use super::target::{Listed, ListedPage, Target};
+use super::target::{Target, words};
 use super::values::parse_share;
 use crate::exit::{Exit, Failure};
 use crate::fleet::client::Route;
@@ -105,15 +106,11 @@ pub fn run(command: &RecordCommand, output: &Output) -> Result<ExitCode, Failure
 async fn on(args: &OnArgs, output: &Output) -> Result<ExitCode, Failure> {
     let client = AdminClient::new(&args.fleet)?;
     let target = Target::of(&args.target, &client, &args.tenant)?;
-    let mut request = json!({ "for_ms": u64::try_from(args.span.as_millis()).unwrap_or(u64::MAX) });
-    if let Some(request) = request.as_object_mut() {
-        if let Some(sample) = args.sample {
-            request.insert("sample".to_owned(), sample.into());
-        }
-        if args.errors_only {
-            request.insert("errors_only".to_owned(), true.into());
-        }
-    }
+    let request = RecordingRequest {
+        for_ms: u64::try_from(args.span.as_millis()).unwrap_or(u64::MAX),
+        sample: args.sample,
+        errors_only: args.errors_only,
+    };
     let route = Route::of_tenant(&target.tenant, ["installs", &target.extension, "recording"]);
     let answer: Value = client.send(Method::PUT, route, &request, Duration::ZERO).await?;
     output.result(&answer, || {
@@ -131,7 +128,7 @@ async fn on(args: &OnArgs, output: &Output) -> Result<ExitCode, Failure> {
 fn recording(answer: &Value) -> Option<String> {
     let found = answer.get("install").unwrap_or(answer);
     let found = found.get("recording").unwrap_or(found);
-    serde_json::from_value::<super::target::Recording>(found.clone()).ok().map(|recording| recording.words())
+    serde_json::from_value::<RecordingView>(found.clone()).ok().map(|recording| words(&recording))
 }
 
 async fn off(args: &OffArgs, output: &Output) -> Result<ExitCode, Failure> {
@@ -149,26 +146,27 @@ async fn list(args: &RecordListArgs, output: &Output) -> Result<ExitCode, Failur
     let client = AdminClient::new(&args.fleet)?;
     let tenant = if args.all_tenants { None } else { Some(client.place().tenant(&args.tenant)?) };
     let route = Route::new(["installs"]).with_some("tenant", tenant.as_ref());
-    let all = client.pages(route, |page: ListedPage| (page.installs, page.next)).await?;
-    let recorded = |install: &Listed| install.recording.is_some() || install.install.capture == "record";
-    let installs: Vec<Listed> = all.into_iter().filter(recorded).collect();
-    let page = ListedPage { installs, next: None };
+    let all = client.pages(route, |page: InstallList| (page.installs, page.next)).await?;
+    let recorded = |install: &InstallView| install.recording.is_some() || install.capture == "record";
+    let installs: Vec<InstallView> = all.into_iter().filter(recorded).collect();
+    let page = InstallList { installs, next: None };
     output.result(&page, || table(&page.installs));
     Ok(Exit::Ok.into())
 }
 
-fn table(installs: &[Listed]) -> String {
+fn table(installs: &[InstallView]) -> String {
     if installs.is_empty() {
         return "nothing is recorded".to_owned();
     }
     let mut table = Table::new(["tenant", "name", "extension", "recorded", "by"]);
-    for Listed { install, recording } in installs {
+    for install in installs {
+        let recording = install.recording.as_ref();
         table.row([
             install.tenant.clone(),
             install.name.clone(),
             install.extension.clone(),
-            recording.as_ref().map_or_else(|| "always".to_owned(), |recording| recording.words()),
-            recording.as_ref().map(|recording| recording.by.clone()).unwrap_or_default(),
+            recording.map_or_else(|| "always".to_owned(), words),
+            recording.map(|recording| recording.by.clone()).unwrap_or_default(),
         ]);
     }
     table.to_string()
@@ -176,6 +174,8 @@ fn table(installs: &[Listed]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_recording_is_found_in_whatever_the_service_answers() {
-        let recording = json!({ "until": "2026-01-31T12:00:00Z" });
+        let recording =
+            json!({ "until": "2026-01-31T12:00:00Z", "sample": 1.0, "errors_only": false, "by": "x" });
         for answer in [
             recording.clone(),
             json!({ "recording": recording }),

@@ -59,7 +59,7 @@ pub fn export(args: &ExportArgs, output: &Output) -> Result<ExitCode, Failure> {
         let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
         let cannot = || format!("{} cannot be written", args.output.display());
         // Whole or not at all, and readable by its owner alone: it has what callers sent.
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(std::path::Path::new(".")))
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| std::path::Path::new(".")))
             .with_context(cannot)?;
         longshore_trace::file::write(&exported, &mut file).with_context(cannot)?;
         let size = file.as_file().metadata().map(|about| about.len()).unwrap_or_default();

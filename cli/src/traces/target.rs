@@ -1,12 +1,13 @@
 //! Which extension: `TENANT/EXT`, or the extension alone with `--tenant`.
 
-use longshore_admin::api::InstallView;
+use longshore_admin::api::{InstallView, RecordingView};
 use longshore_proto::TenantId;
-use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
 use crate::fleet::client::Route;
 use crate::fleet::{AdminClient, TenantArgs};
+use crate::output::printable;
+use crate::traces::values::show_share;
 
 /// What was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,72 +42,25 @@ impl Target {
     }
 }
 
-/// What is recorded of an install for a while.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Recording {
-    /// Until when.
-    pub until: serde_json::Value,
-    /// Of all runs this share.
-    #[serde(default = "all")]
-    pub sample: f64,
-    /// Only those that fail.
-    #[serde(default)]
-    pub errors_only: bool,
-    /// Who switched it on.
-    #[serde(default)]
-    pub by: String,
-}
-
-fn all() -> f64 {
-    1.0
-}
-
-impl Recording {
-    /// `until 2026-01-31T12:00:00Z, 5 % of runs, failed ones only`.
-    pub fn words(&self) -> String {
-        let until = match &self.until {
-            serde_json::Value::String(text) => crate::output::printable(text),
-            other => other.as_u64().map_or_else(|| "an unknown time".to_owned(), super::values::show_time),
-        };
-        let mut words = format!("until {until}");
-        if self.sample < 1.0 {
-            words.push_str(&format!(", {} of runs", super::values::show_share(self.sample)));
-        }
-        if self.errors_only {
-            words.push_str(", failed ones only");
-        }
-        words
+/// `until 2026-01-31T12:00:00Z, 5 % of runs, failed ones only`.
+pub fn words(recording: &RecordingView) -> String {
+    let mut words = format!("until {}", printable(&recording.until));
+    if recording.sample < 1.0 {
+        words.push_str(&format!(", {} of runs", show_share(recording.sample)));
     }
-}
-
-/// An install with what is recorded of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Listed {
-    /// Absent: nothing beyond its capture level.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recording: Option<Recording>,
-    /// The install.
-    #[serde(flatten)]
-    pub install: InstallView,
-}
-
-/// A page of installs with what is recorded of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ListedPage {
-    /// The installs.
-    pub installs: Vec<Listed>,
-    /// Where the next page begins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
+    if recording.errors_only {
+        words.push_str(", failed ones only");
+    }
+    words
 }
 
 /// The install of a reference, where the token may see it. A token that only reads traces may not: then the reference has to be the registry id.
 ///
 /// # Errors
 /// Those of the admin API but that.
-pub async fn install(client: &AdminClient, target: &Target) -> Result<Option<Listed>, Failure> {
+pub async fn install(client: &AdminClient, target: &Target) -> Result<Option<InstallView>, Failure> {
     let route = Route::of_tenant(&target.tenant, ["installs", &target.extension]);
-    match client.get::<Listed>(route).await {
+    match client.get::<InstallView>(route).await {
         Ok(install) => Ok(Some(install)),
         Err(failure) if failure.exit == Exit::NotPermitted && failure.code != "no_token" => Ok(None),
         Err(failure) => Err(failure),
@@ -119,7 +73,7 @@ pub async fn install(client: &AdminClient, target: &Target) -> Result<Option<Lis
 /// Those of the admin API but that there is none, or that the token may not look.
 pub async fn extension_id(client: &AdminClient, target: &Target) -> Result<String, Failure> {
     match install(client, target).await {
-        Ok(found) => Ok(found.map_or_else(|| target.extension.clone(), |found| found.install.extension)),
+        Ok(found) => Ok(found.map_or_else(|| target.extension.clone(), |found| found.extension)),
         Err(failure) if failure.exit == Exit::NotFound => Ok(target.extension.clone()),
         Err(failure) => Err(failure),
     }
@@ -140,9 +94,11 @@ mod tests {
 
     #[test]
     fn a_recording_says_its_end_and_what_is_left_out() {
-        let recording = |json| serde_json::from_value::<Recording>(json).unwrap().words();
-        assert_eq!(recording(serde_json::json!({ "until": "12:00" })), "until 12:00");
-        let json = serde_json::json!({ "until": 0, "sample": 0.05, "errors_only": true, "by": "x" });
-        assert_eq!(recording(json), "until 1970-01-01T00:00:00.000Z, 5 % of runs, failed ones only");
+        let recording = |sample, errors_only| {
+            let until = "2026-01-31T12:00:00Z".to_owned();
+            words(&RecordingView { until, sample, errors_only, by: "x".to_owned() })
+        };
+        assert_eq!(recording(1.0, false), "until 2026-01-31T12:00:00Z");
+        assert_eq!(recording(0.05, true), "until 2026-01-31T12:00:00Z, 5 % of runs, failed ones only");
     }
 }

@@ -56,7 +56,7 @@ impl Block {
 
     /// Whether the run has answered or failed.
     pub fn is_over(&self) -> bool {
-        self.find("response").or(self.find("error")).is_some()
+        self.find("response").or_else(|| self.find("error")).is_some()
     }
 
     /// Whether there is nothing in it.

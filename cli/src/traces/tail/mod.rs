@@ -120,14 +120,14 @@ async fn known(client: &AdminClient, target: &Target, output: &Output) -> Result
         other => other?,
     };
     let Some(found) = found else { return Ok(target.extension.clone()) };
-    if found.install.capture == "off" {
+    if found.capture == "off" {
         output.note("note: its capture level is off: nothing is published of its runs (`longshore record on` records)");
     }
     if let Some(recording) = found.recording.filter(|recording| recording.sample < 1.0) {
         let share = show_share(recording.sample);
         output.note(format!("note: {share} of its runs are recorded; events are published of all that its capture level allows"));
     }
-    Ok(found.install.extension)
+    Ok(found.extension)
 }
 
 struct Tail {
