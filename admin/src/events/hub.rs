@@ -330,3 +330,39 @@ async fn scan(connection: &mut MultiplexedConnection, pattern: &str) -> Result<V
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_is_too_slow_loses_what_it_is_told_of_and_holds_up_nobody() {
+        let want = Want {
+            tenant: "t".parse().unwrap(),
+            extension: None,
+            request: None,
+            level: None,
+            since_ms: None,
+            follow: true,
+        };
+        let reader = |room| {
+            let (queue, events) = mpsc::channel(room);
+            let lost = Arc::new(AtomicU64::new(0));
+            (Reader { want: Arc::new(want.clone()), from: Id::at(0), queue, lost }, events)
+        };
+        let ((slow, mut few), (fast, mut all)) = (reader(2), reader(10));
+        let readers = [slow, fast];
+        for n in 1..=5 {
+            let tenant = ("tenant".to_owned(), redis::Value::BulkString(b"t".to_vec()));
+            let map = [tenant].into_iter().collect();
+            let entry = redis::streams::StreamId { id: format!("{n}-0"), map, ..Default::default() };
+            deliver(&readers, Event::read(&Arc::from("k"), entry).unwrap());
+        }
+        let heard = |events: &mut mpsc::Receiver<Arc<Event>>| {
+            std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.id.ms).collect::<Vec<_>>()
+        };
+        assert_eq!((heard(&mut few), heard(&mut all)), (vec![1, 2], vec![1, 2, 3, 4, 5]));
+        let lost = readers.each_ref().map(|reader| reader.lost.load(Ordering::Relaxed));
+        assert_eq!(lost, [3, 0]);
+    }
+}

@@ -11,4 +11,7 @@ mod access;
 mod fleet;
 mod installs;
 mod maintenance;
+#[path = "../../../trace/tests/support/mod.rs"]
+mod run;
 mod support;
+mod traces;
