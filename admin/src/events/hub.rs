@@ -188,13 +188,16 @@ impl Hub {
                 command.arg(cursors.get(key).copied().unwrap_or(Id::at(0)).to_string());
             }
             let reply: Option<StreamReadReply> = command.query_async(&mut connection).await?;
+            // To those who are there now: who came while Redis was waiting has read what there was before, and nothing of this.
+            let readers = self.readers.lock();
             for stream in reply.into_iter().flat_map(|reply| reply.keys) {
                 let key: Arc<str> = stream.key.into();
                 for event in stream.ids.into_iter().filter_map(|entry| Event::read(&key, entry)) {
                     cursors.insert(key.clone(), event.id);
-                    deliver(&readers, event);
+                    deliver(readers.all.values(), event);
                 }
             }
+            drop(readers);
         }
     }
 
@@ -303,9 +306,9 @@ impl Hub {
     }
 }
 
-fn deliver(readers: &[Reader], event: Event) {
+fn deliver<'r>(readers: impl Iterator<Item = &'r Reader>, event: Event) {
     let event = Arc::new(event);
-    for reader in readers.iter().filter(|reader| reader.want.takes(&event)) {
+    for reader in readers.filter(|reader| reader.want.takes(&event)) {
         if let Err(mpsc::error::TrySendError::Full(_)) = reader.queue.try_send(event.clone()) {
             reader.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -356,7 +359,7 @@ mod tests {
             let tenant = ("tenant".to_owned(), redis::Value::BulkString(b"t".to_vec()));
             let map = [tenant].into_iter().collect();
             let entry = redis::streams::StreamId { id: format!("{n}-0"), map, ..Default::default() };
-            deliver(&readers, Event::read(&Arc::from("k"), entry).unwrap());
+            deliver(readers.iter(), Event::read(&Arc::from("k"), entry).unwrap());
         }
         let heard = |events: &mut mpsc::Receiver<Arc<Event>>| {
             std::iter::from_fn(|| events.try_recv().ok()).map(|event| event.id.ms).collect::<Vec<_>>()

@@ -77,7 +77,8 @@ fn redis_failed(error: &RedisError) -> Failure {
 async fn pump(hub: &Arc<Hub>, want: Arc<Want>, now: Id, lines: &Lines) -> Result<(), &'static str> {
     const FAILED: &str = "Redis has failed";
     let failed = |_: RedisError| FAILED;
-    let mut past = Past::from(want.since_ms.map_or(now, Id::at));
+    // Without a beginning: what comes after this millisecond.
+    let mut past = Past::from(Id::at(want.since_ms.unwrap_or(now.ms.saturating_add(1))));
     if want.since_ms.is_some() && !past.read(hub, &want, now, lines).await.map_err(failed)? {
         return Ok(());
     }
