@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use http::Method;
 use longshore_access::Access;
-use longshore_admin::api::{TokenCreated, TokenList, TokenRevoked, TokenView};
+use longshore_admin::api::{TokenCreated, TokenList, TokenRequest, TokenRevoked, TokenView};
 
 use super::client::Route;
 use super::spans::parse_span;
@@ -117,7 +117,7 @@ async fn create(args: &CreateArgs, output: &Output) -> Result<ExitCode, Failure>
         output.note(format!(
             "token {} for tenant {tenant}: {}, {}, until {}; it is not shown again",
             token.id,
-            access_word(token.access),
+            allows(token),
             extensions(token),
             token.expires_at
         ));
@@ -126,25 +126,20 @@ async fn create(args: &CreateArgs, output: &Output) -> Result<ExitCode, Failure>
     Ok(Exit::Ok.into())
 }
 
-fn request(args: &CreateArgs) -> serde_json::Value {
-    let access = args.access.unwrap_or(if args.traces { Access::Read } else { Access::Write });
-    let mut request = serde_json::json!({
-        "access": access_word(access),
-        "expires_in_s": args.expires.as_secs(),
-    });
-    if let Some(request) = request.as_object_mut() {
-        if !args.extension.is_empty() {
-            request.insert("extensions".to_owned(), args.extension.clone().into());
-        }
-        if let Some(label) = &args.label {
-            request.insert("label".to_owned(), label.as_str().into());
-        }
-        // Only where it is asked for: a fleet of an older version refuses fields that it does not know.
-        if args.traces {
-            request.insert("traces".to_owned(), true.into());
-        }
+fn request(args: &CreateArgs) -> TokenRequest {
+    TokenRequest {
+        access: args.access.unwrap_or(if args.traces { Access::Read } else { Access::Write }),
+        extensions: (!args.extension.is_empty()).then(|| args.extension.clone()),
+        traces: args.traces,
+        label: args.label.clone(),
+        expires_in_s: Some(args.expires.as_secs()),
     }
-    request
+}
+
+/// What it allows, in words.
+fn allows(token: &TokenView) -> String {
+    let more = if token.traces { ", traces" } else { "" };
+    format!("{}{more}", access_word(token.access))
 }
 
 fn extensions(token: &TokenView) -> String {
@@ -164,13 +159,7 @@ async fn list(args: &TokenListArgs, output: &Output) -> Result<ExitCode, Failure
             let until =
                 if token.expired { format!("{} (over)", token.expires_at) } else { token.expires_at.clone() };
             let label = token.label.clone().unwrap_or_default();
-            table.row([
-                token.id.clone(),
-                access_word(token.access).to_owned(),
-                extensions(token),
-                until,
-                label,
-            ]);
+            table.row([token.id.clone(), allows(token), extensions(token), until, label]);
         }
         if table.is_empty() { format!("tenant {tenant} has no tokens") } else { table.to_string() }
     });

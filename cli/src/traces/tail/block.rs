@@ -237,9 +237,9 @@ mod tests {
             text,
             format!(
                 "00:00:01.000  POST /run  200 in 12.3 ms  ext-1  {id}  request r-1\n\
-                 \x20     +1 ms  storage.get ok in 400 us  {{\"key\":\"a\"}}\n\
-                 \x20     +2 ms  warn    odd\u{fffd}[2J / and more\n\
-                 \x20     +4 ms  used 900 us of CPU, 1.0 MiB of memory, 2 host calls\n"
+                 \x20    +1 ms  storage.get ok in 400 us  {{\"key\":\"a\"}}\n\
+                 \x20    +2 ms  warn    odd\u{fffd}[2J / and more\n\
+                 \x20    +4 ms  used 900 us of CPU, 1.0 MiB of memory, 2 host calls\n"
             )
         );
     }
