@@ -83,6 +83,7 @@ async fn a_gateway_hears_of_installs_and_tokens_and_of_their_end() {
         label: String::new(),
         lifetime: None,
         created_by: "test".to_owned(),
+        traces: false,
     };
     let (secret, record) = tokens.create(new).await.unwrap();
     let token = Some(secret.expose());
