@@ -225,7 +225,7 @@ impl Hub {
         cursors.retain(|key, _| wanted.contains_key(key));
         for (key, from) in wanted {
             // An entry of this very moment may be there already: it is told apart by what the reader has had.
-            cursors.entry(key).or_insert(Id::at(from.ms.saturating_sub(1)));
+            cursors.entry(key).or_insert_with(|| Id::at(from.ms.saturating_sub(1)));
         }
         Ok(())
     }

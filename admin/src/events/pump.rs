@@ -78,7 +78,7 @@ async fn pump(hub: &Arc<Hub>, want: Arc<Want>, now: Id, lines: &Lines) -> Result
     const FAILED: &str = "Redis has failed";
     let failed = |_: RedisError| FAILED;
     // Without a beginning: what comes after this millisecond.
-    let mut past = Past::from(Id::at(want.since_ms.unwrap_or(now.ms.saturating_add(1))));
+    let mut past = Past::from(Id::at(want.since_ms.unwrap_or_else(|| now.ms.saturating_add(1))));
     if want.since_ms.is_some() && !past.read(hub, &want, now, lines).await.map_err(failed)? {
         return Ok(());
     }
