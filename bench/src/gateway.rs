@@ -73,6 +73,7 @@ async fn install(fleet: &Fleet) -> anyhow::Result<Target> {
         label: "bench".to_owned(),
         lifetime: None,
         created_by: "longshore-bench".to_owned(),
+        traces: false,
     };
     let (token, _) = tokens.create(new).await?;
     let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose()))?;
