@@ -540,18 +540,16 @@ async fn two_thousand_runs_recorded_under_load_on_two_workers_replay_bit_for_bit
     }
     let shown = |of: &BTreeMap<&str, (usize, &Value)>| {
         let one = |(path, (count, report)): (&&str, &(usize, &Value))| {
-            let text = report["text"].as_str().or(report["error"].as_str()).unwrap_or_default();
+            let text = report["text"].as_str().or_else(|| report["error"].as_str()).unwrap_or_default();
             let end = text.floor_char_boundary(text.len().min(1_500));
             format!("{count} of {path}: {}", &text[..end])
         };
         of.iter().map(one).collect::<Vec<_>>().join("\n\n")
     };
-    eprintln!("{verdicts:?} of {} runs", reports.len());
     assert!(wrong.is_empty(), "{verdicts:?}:\n{}", shown(&wrong));
-    eprintln!("{}", shown(&dependent));
-    // Secrets were only read where somebody asks for them: the share that is proved is nearly all of it.
-    let identical = verdicts.get("identical").copied().unwrap_or_default();
-    assert!(identical * 10 >= reports.len() * 9, "{verdicts:?}");
+    // What these guests do with their secrets is to hand them on, in forms that tokens have, too.
+    assert!(dependent.is_empty(), "{verdicts:?}:\n{}", shown(&dependent));
+    assert_eq!(verdicts.get("identical"), Some(&runs.len()), "{verdicts:?}");
 }
 
 /// One recorded run, exported.
