@@ -19,7 +19,7 @@ use longshore_service::lifecycle::Tasks;
 use longshore_service::metrics::Metrics;
 use longshore_service::nats::NatsMetrics;
 use longshore_worker::admit::table::TableConfig;
-use longshore_worker::debug::DebugMetrics;
+use longshore_worker::debug::{DebugMetrics, TraceMetrics};
 use longshore_worker::engine::config::EngineConfig;
 use longshore_worker::engine::runtime::TABLE_ELEMENTS;
 use longshore_worker::execute::ExecutorConfig;
@@ -68,6 +68,7 @@ fn operating_lists_exactly_the_metrics_that_the_programs_have() {
     HostMetrics::register(&worker);
     EgressMetrics::register(&worker);
     DebugMetrics::register(&worker);
+    TraceMetrics::register(&worker);
     let registered: BTreeSet<String> =
         [shim, worker, admin].iter().flat_map(|m| m.documented()).map(|(name, _)| name).collect();
     let page = read("docs/operating.md");
@@ -132,6 +133,7 @@ fn every_variable_that_is_named_can_be_set() {
         "cli/src/fleet/place.rs",
         "cli/src/signing/sign.rs",
         "tests/tests/protocol/main.rs",
+        "tests/tests/e2e/replay.rs",
         // What guests find in their environment.
         "worker/src/host/wasi.rs",
         "worker/tests/capabilities/behaviour.rs",
