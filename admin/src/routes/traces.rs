@@ -14,6 +14,9 @@ use crate::api::{
 use crate::app::App;
 use crate::http::{Actor, Failure, Json, Path, Query};
 
+/// How long a file may take: others wait for it.
+const IMPORT: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// Bytes as they are.
 type Binary = ([(http::HeaderName, &'static str); 1], Bytes);
 
@@ -163,7 +166,9 @@ pub async fn import_trace(
     // One at a time: each is in memory.
     let _turn = app.importing.lock().await;
     let most = usize::try_from(MAX_FILE_BYTES).unwrap_or(usize::MAX);
-    let file = axum::body::to_bytes(request.into_body(), most).await.map_err(|_| {
+    let sent = tokio::time::timeout(IMPORT, axum::body::to_bytes(request.into_body(), most)).await;
+    let sent = sent.map_err(|_| Failure::new(ApiCode::Timeout, "the file was not sent in time"))?;
+    let file = sent.map_err(|_| {
         Failure::new(
             ApiCode::TooLarge,
             format!("the file is over {} MiB, or did not arrive whole", MAX_FILE_BYTES >> 20),
