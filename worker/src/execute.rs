@@ -57,6 +57,9 @@ impl ExecutorConfig {
     }
 }
 
+/// Fuel of a run, where it is counted: so much that no run ends for it.
+const FUEL: u64 = u64::MAX;
+
 /// The executor cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
@@ -160,6 +163,7 @@ impl Executor {
             outbound_requests: record.outbound_requests(),
             prepare_us: watch.prepare_us(),
             handler_us: watch.handler_us(),
+            fuel: watch.fuel,
         };
         record.end_output();
         end(&job, &record, &result, usage);
@@ -303,6 +307,8 @@ impl Executor {
         };
         let counted = Counted::new(&self.instances);
         let ended = meter.run(run).instrument(tracing::info_span!("handler")).await;
+        // An error means that this engine does not count.
+        watch.fuel = store.get_fuel().ok().map(|left| FUEL.saturating_sub(left));
         drop(store);
         drop(counted);
         watch.stop();
@@ -316,6 +322,11 @@ impl Executor {
         // its limit is usually told apart from a mistake.
         let answer = store.data().scope().limits.response_bytes.as_usize();
         store.set_hostcall_fuel(answer.saturating_mul(2).max(32 << 20));
+        if self.config.engine.fuel
+            && let Err(error) = store.set_fuel(FUEL)
+        {
+            tracing::warn!(%error, "what guests compute is not counted");
+        }
         store.set_epoch_deadline(1);
         let meter = Arc::clone(meter);
         store.epoch_deadline_callback(move |_| match meter.broken(true) {
@@ -495,11 +506,12 @@ struct Stopwatch {
     meter: Option<Arc<Meter>>,
     handler: Option<Instant>,
     ended: Option<Instant>,
+    fuel: Option<u64>,
 }
 
 impl Stopwatch {
     fn start() -> Self {
-        Self { began: Instant::now(), meter: None, handler: None, ended: None }
+        Self { began: Instant::now(), meter: None, handler: None, ended: None, fuel: None }
     }
     /// The guest's CPU clock.
     fn meter(&mut self, meter: &Arc<Meter>) {

@@ -74,4 +74,7 @@ pub struct Usage {
     pub prepare_us: u64,
     /// Time in the handler, in microseconds.
     pub handler_us: u64,
+    /// What the guest computed, in units of fuel; of an engine that counts it
+    /// ([`fuel`](crate::engine::config::EngineConfig::fuel)). A run that trapped may lack its last few hundred.
+    pub fuel: Option<u64>,
 }

@@ -48,6 +48,9 @@ pub struct EngineConfig {
     pub wasi_p3: bool,
     /// What compiles. Default [`Compiler::Cranelift`].
     pub compiler: Compiler,
+    /// Counts what guests compute, in wasmtime's units of fuel (about one for each instruction), without ever ending a run
+    /// for it: for replays, where CPU time says more about the machine. It makes code slower and larger. Default off.
+    pub fuel: bool,
 }
 
 impl EngineConfig {
@@ -65,6 +68,7 @@ impl EngineConfig {
             failure_memory: Duration::from_secs(60),
             wasi_p3: false,
             compiler: Compiler::Cranelift,
+            fuel: false,
         }
     }
 

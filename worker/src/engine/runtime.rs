@@ -59,10 +59,11 @@ impl Runtime {
     /// Reserves the pool and starts the ticker.
     pub fn new(config: &EngineConfig) -> Result<Self, RuntimeError> {
         let instances = config.pool_instances()?;
-        let settings = settings(instances, config.wasi_p3, config.compiler);
+        let mut settings = settings(instances, config.wasi_p3, config.compiler);
+        settings.consume_fuel(config.fuel);
         let engine = wasmtime::Engine::new(&settings).map_err(RuntimeError::Engine)?;
         let ticker = Ticker::start(&engine).map_err(RuntimeError::Ticker)?;
-        Ok(Self { fingerprint: fingerprint(&engine, config.compiler), engine, _ticker: ticker })
+        Ok(Self { fingerprint: fingerprint(&engine, config), engine, _ticker: ticker })
     }
 
     /// wasmtime's handle.
@@ -146,7 +147,7 @@ fn keep_resident(pool: &mut PoolingAllocationConfig) {
     }
 }
 
-fn fingerprint(engine: &wasmtime::Engine, compiler: Compiler) -> String {
+fn fingerprint(engine: &wasmtime::Engine, config: &EngineConfig) -> String {
     struct Blake(blake3::Hasher);
     impl Hasher for Blake {
         fn finish(&self) -> u64 {
@@ -160,8 +161,12 @@ fn fingerprint(engine: &wasmtime::Engine, compiler: Compiler) -> String {
     ARTIFACT_FORMAT.hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     // Both compilers say much the same of themselves, and their code does not mix.
-    if compiler == Compiler::Winch {
+    if config.compiler == Compiler::Winch {
         "winch".hash(&mut hasher);
+    }
+    // wasmtime would refuse the other's code; it should not even be found.
+    if config.fuel {
+        "fuel".hash(&mut hasher);
     }
     hasher.0.finalize().to_hex().chars().take(32).collect()
 }
@@ -176,6 +181,12 @@ mod tests {
         let (one, two) = (make(), make());
         assert_eq!(one.fingerprint(), two.fingerprint());
         assert_eq!(one.fingerprint().len(), 32);
+    }
+
+    #[test]
+    fn code_that_counts_fuel_has_a_folder_of_its_own() {
+        let make = |fuel| Runtime::new(&EngineConfig { slots: 1, fuel, ..EngineConfig::new("/x") }).unwrap();
+        assert_ne!(make(false).fingerprint(), make(true).fingerprint());
     }
 
     #[cfg(target_arch = "x86_64")]
