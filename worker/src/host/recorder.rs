@@ -126,7 +126,7 @@ impl Recorder {
             SECRET => self.secret(result),
             function => self.redacted(function, result),
         };
-        let note = note.map(|note| self.tokens.text(&note).into_owned());
+        let note = note.map(|note| self.tokens.aside(&note).into_owned());
         let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let result = self.payload(inner, result, call.checked_sub(1));
         inner
@@ -230,7 +230,9 @@ impl Recorder {
                 "ok".to_owned()
             }
             Err((error, detail)) => {
-                let (message, detail) = (text(&error.message), detail.map(text));
+                // Neither is the guest's to read.
+                let aside = |words: &str| self.tokens.aside(words).into_owned();
+                let (message, detail) = (aside(&error.message), detail.map(aside));
                 inner.packer.push(at, Entry::Failure { code: error.code, message, detail });
                 error.code.as_str().to_owned()
             }
@@ -242,7 +244,7 @@ impl Recorder {
             host_calls: usage.host_calls,
             outbound_requests: usage.outbound_requests,
             handler_us: usage.handler_us,
-            secrets_read: self.tokens.replaced() > 0,
+            secrets_read: self.tokens.has_seen_secret(),
             unreplayable: inner.missing,
         };
         let packed = inner.packer.finish(at, parts)?;

@@ -131,6 +131,43 @@ fn no_secret_is_in_the_header_calls_streams_notes_or_the_answer() {
 }
 
 #[test]
+fn a_run_that_saw_the_callers_credentials_alone_has_read_no_secret() {
+    // The install has a secret, which no guest was given: its value is put in behind the recorder, and a failure names it.
+    let mut made = header();
+    made.run.http.url = "/".to_owned();
+    made.run.context.config.clear();
+    let key = TokenKey::from_bytes([4; 32]);
+    let tokens = Tokenizer::new(&key, [CANARY], Arc::new(Policy::standard()));
+    let recorder = Recorder::new(made, None, tokens, 8 << 20);
+    let fetch = recorder.begin_call("http.fetch", &json!({ "url": "https://x/{{secret:k}}" }));
+    let note = format!("no answer of https://x/{CANARY}");
+    recorder.end_call(fetch, "internal", &json!({ "Err": "Internal" }), Some(note));
+    let (trace, _) = finish(&recorder, "for of-the-caller-alone");
+    let shown = text(&trace);
+    assert!(!shown.contains(CANARY) && !shown.contains("of-the-caller-alone"), "{shown}");
+    assert!(!trace.trailer().secrets_read);
+}
+
+#[test]
+fn a_secret_in_the_configuration_or_in_an_answer_has_reached_the_guest() {
+    let (trace, _) = finish(&recorder(&[CANARY], 8 << 20), "");
+    assert!(trace.trailer().secrets_read, "it is in the configuration and the URL");
+    let read = |bytes: &[u8]| {
+        let mut made = header();
+        made.run.http.url = "/".to_owned();
+        made.run.context.config.clear();
+        let key = TokenKey::from_bytes([4; 32]);
+        let tokens = Tokenizer::new(&key, [CANARY], Arc::new(Policy::standard()));
+        let recorder = Recorder::new(made, None, tokens, 8 << 20);
+        let stream = recorder.new_stream(StreamKind::Input);
+        recorder.stream_bytes(stream, bytes);
+        finish(&recorder, "").0.trailer().secrets_read
+    };
+    assert!(read(format!("an upstream repeats {CANARY}").as_bytes()));
+    assert!(!read(b"it does not"));
+}
+
+#[test]
 fn why_there_is_no_secret_stays_readable() {
     let recorder = recorder(&[CANARY], 8 << 20);
     let get = recorder.begin_call("secrets.get", &json!({ "key": "k" }));

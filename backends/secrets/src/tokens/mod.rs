@@ -36,7 +36,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use longshore_proto::trace::Redaction;
 use zeroize::Zeroizing;
@@ -67,6 +67,8 @@ pub struct Tokenizer {
     base: Arc<Known>,
     learned: Learned,
     replaced: AtomicU64,
+    /// See [`Tokenizer::has_seen_secret`].
+    secret_seen: AtomicBool,
 }
 
 impl Tokenizer {
@@ -78,7 +80,14 @@ impl Tokenizer {
 
     /// One that shares the search with others of the same key.
     pub(crate) fn with(key: &TokenKey, base: Arc<Known>, policy: Arc<Policy>) -> Self {
-        Self { key: key.clone(), policy, base, learned: Learned::default(), replaced: AtomicU64::new(0) }
+        Self {
+            key: key.clone(),
+            policy,
+            base,
+            learned: Learned::default(),
+            replaced: AtomicU64::new(0),
+            secret_seen: AtomicBool::new(false),
+        }
     }
 
     /// What the header of a trace says about its tokens.
@@ -92,10 +101,22 @@ impl Tokenizer {
         self.base.is_empty() && self.policy.regexes.is_empty() && self.learned.known().is_none()
     }
 
-    /// How many pieces have been replaced so far: whether the guest has seen, or made, anything that stands in the trace
-    /// as a token.
+    /// How many pieces have been replaced so far, by whatever rule.
     pub fn replaced(&self) -> u64 {
         self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Whether one of the values that this was made with has been replaced so far: the guest was given it, or has it
+    /// from somewhere. What only a rule names (a caller's bearer token) does not count: it is no secret of the
+    /// install.
+    pub fn has_seen_secret(&self) -> bool {
+        self.secret_seen.load(Ordering::Relaxed)
+    }
+
+    /// As [`Self::text`], of words that no guest reads (what the operator is told of a failure): they do not count for
+    /// [`Self::has_seen_secret`], since the host itself may have put the secret there.
+    pub fn aside<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        to_text(edits::apply(text.as_bytes(), &self.find_all(text.as_bytes())), text)
     }
 
     /// A text with tokens in place of secrets.
@@ -114,6 +135,7 @@ impl Tokenizer {
     /// [`crate::redact::MIN_BYTES`] bytes is replaced here and nowhere else: elsewhere it stands by chance.
     pub fn secret(&self, value: &str) -> String {
         self.replaced.fetch_add(1, Ordering::Relaxed);
+        self.secret_seen.store(true, Ordering::Relaxed);
         String::from_utf8_lossy(&self.token(value.as_bytes())).into_owned()
     }
 
@@ -324,8 +346,22 @@ impl Tokenizer {
     }
 
     fn apply<'a>(&self, text: &'a [u8], edits: &[Edit]) -> Cow<'a, [u8]> {
-        self.replaced.fetch_add(edits.len() as u64, Ordering::Relaxed);
+        if !edits.is_empty() {
+            self.replaced.fetch_add(edits.len() as u64, Ordering::Relaxed);
+            // Edits do not say whose they are; a second search is needed only until the first secret.
+            if !self.has_seen_secret() && self.has_secret(text) {
+                self.secret_seen.store(true, Ordering::Relaxed);
+            }
+        }
         edits::apply(text, edits)
+    }
+
+    /// Whether a text has one of the values that this was made with, in whatever form.
+    fn has_secret(&self, text: &[u8]) -> bool {
+        if self.base.is_empty() || text.len() < self.base.shortest() {
+            return self.base.token(text).is_some();
+        }
+        !self.find_in(&[&self.base], text, 0, None).is_empty()
     }
 }
 

@@ -447,3 +447,30 @@ fn tokens_look_like_what_they_stand_for() {
     }
     assert!(!may_stand_for("abc-1", "ab-c1") && !may_stand_for("ABC", "abc"));
 }
+
+#[test]
+fn only_values_of_the_install_count_as_secrets_that_were_seen() {
+    let value = "known-secret-1";
+    let of_caller = tokenizer(&[value]);
+    of_caller.header("authorization", "Bearer of-the-caller-alone");
+    of_caller.text("it repeats of-the-caller-alone");
+    of_caller.body(br#"{"password": "hunter2-hunter2"}"#);
+    assert!(of_caller.replaced() > 2 && !of_caller.has_seen_secret());
+    // What nobody but the operator reads is replaced all the same.
+    assert!(!of_caller.aside(&format!("connect to https://x/?key={value}")).contains(value));
+    assert!(!of_caller.has_seen_secret());
+    let seen: [fn(&Tokenizer); 6] = [
+        |tokens| drop(tokens.text("a known-secret-1 in a text")),
+        |tokens| drop(tokens.header("authorization", "Bearer known-secret-1")),
+        |tokens| drop(tokens.header("x-api-key", "known-secret-1")),
+        |tokens| drop(tokens.text("a25vd24tc2VjcmV0LTE=")),
+        |tokens| drop(tokens.body(br#"{"password": "known-secret-1"}"#)),
+        |tokens| drop(tokens.secret("1")),
+    ];
+    for (at, see) in seen.iter().enumerate() {
+        let tokens = tokenizer(&[value]);
+        see(&tokens);
+        assert!(tokens.has_seen_secret(), "{at}");
+    }
+    assert!(!tokenizer(&[]).has_seen_secret());
+}
