@@ -58,7 +58,11 @@ impl Ending {
 pub(super) fn diverges(made: &Comparing<'_>) -> Ending {
     match &made.observed.ended {
         // Told by `partial`, or by the call that has no answer.
-        Some(Ended::Cut(_) | Ended::Stopped | Ended::TooMany | Ended::NoAnswer(_)) => return Ending::same(),
+        Some(
+            Ended::Cut(_) | Ended::Stopped | Ended::TooMany | Ended::NoAnswer(_) | Ended::Undecodable(_),
+        ) => {
+            return Ending::same();
+        }
         Some(Ended::UnderWay(_) | Ended::OutOfTime) if made.exact => return Ending::same(),
         // A candidate that comes to the call during which the recorded run ended does the same as recorded.
         Some(Ended::UnderWay(_) | Ended::OutOfTime) => return Ending::same(),

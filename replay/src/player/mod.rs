@@ -124,6 +124,8 @@ pub enum Ended {
     Stopped,
     /// More calls than are written down.
     TooMany,
+    /// What the trace, or a wish, has as an answer is none; why.
+    Undecodable(String),
 }
 
 /// What one replay did.
@@ -339,7 +341,7 @@ impl Ended {
         match self {
             Self::UnderWay(call) => format!("the recorded run ended during host call {call}"),
             Self::OutOfTime => "the recorded run ran out of time here".to_owned(),
-            Self::Cut(why) => crate::printable::line(why, 300),
+            Self::Cut(why) | Self::Undecodable(why) => crate::printable::line(why, 300),
             Self::NoAnswer(call) => {
                 format!("host call {call} of the replay was not recorded, and the trace has no answer for it")
             }
@@ -374,5 +376,15 @@ impl Player for TracePlayer {
 
     fn wrote(&self, stream: u32, kind: StreamKind, bytes: &[u8]) {
         self.state.lock().sources.wrote(stream, kind, bytes);
+    }
+
+    fn ended(&self, why: &str) {
+        let state = &mut *self.state.lock();
+        let last = u32::try_from(state.seen.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let made_up = state.seen.last().is_some_and(|seen| seen.answered == Answered::MadeUp);
+        // Of an end that this player said itself the first reason counts. What the policy made up and does not fit is no answer.
+        state.ended.get_or_insert_with(|| {
+            if made_up { Ended::NoAnswer(last) } else { Ended::Undecodable(why.to_owned()) }
+        });
     }
 }

@@ -48,8 +48,11 @@ pub struct RunScope {
 }
 
 impl RunScope {
-    /// What ends a replay where its trace ends. The player has said why; the log has it too.
+    /// What ends a replay where its trace ends. The player is told why, since the run's own error is but `cancelled`.
     pub(super) fn replay_ended(&self, why: String) -> Stop {
+        if let Tape::Replaying(player) = &self.tape {
+            player.ended(&why);
+        }
         tracing::debug!(execution = %self.execution, why, "the replayed run ends where its trace does");
         // A guest may have other tasks under way, and must not catch it.
         self.meter.stop(Stop::ReplayEnded);

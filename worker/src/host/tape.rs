@@ -34,6 +34,8 @@ pub trait Player: Send + Sync {
     fn read(&self, stream: u32, length: usize) -> Bytes;
     /// The guest wrote to a stream.
     fn wrote(&self, stream: u32, kind: StreamKind, bytes: &[u8]);
+    /// The replay ends here, and why: [`Played::End`] was answered, or what was answered is no result of that function.
+    fn ended(&self, why: &str);
 }
 
 /// What a player answers to a host call.

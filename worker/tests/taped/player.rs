@@ -160,4 +160,8 @@ impl Player for Strict {
     fn wrote(&self, stream: u32, _kind: StreamKind, bytes: &[u8]) {
         self.state.lock().wrote.entry(stream).or_default().extend_from_slice(bytes);
     }
+
+    fn ended(&self, why: &str) {
+        self.state.lock().broken.get_or_insert_with(|| why.to_owned());
+    }
 }
