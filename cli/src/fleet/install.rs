@@ -85,8 +85,8 @@ pub struct OptionArgs {
     /// A host name whose page `/` is the extension's; may be given several times
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
-    /// What is published of its runs
-    #[arg(long, value_name = "off|events")]
+    /// What is published of its runs: nothing, debug events, or these and a trace of each run or of each that fails
+    #[arg(long, value_name = "off|events|record|record-errors")]
     pub capture: Option<String>,
 }
 
@@ -152,9 +152,10 @@ impl Wanted {
             request.hosts = Some(options.host.clone());
         }
         if let Some(capture) = &options.capture {
-            let level = serde_json::from_value::<CaptureLevel>(capture.as_str().into());
+            // As the API spells it and as command lines do.
+            let level = serde_json::from_value::<CaptureLevel>(capture.replace('-', "_").into());
             request.capture = Some(level.map_err(|_| {
-                Failure::usage(format!("--capture {capture}: expected off, events or record"))
+                Failure::usage(format!("--capture {capture}: expected off, events, record or record-errors"))
             })?);
         }
         Ok(request)
@@ -529,6 +530,19 @@ mod tests {
     }
 
     #[test]
+    fn every_level_of_capture_can_be_asked_for() {
+        for (given, level) in [
+            ("off", CaptureLevel::Off),
+            ("events", CaptureLevel::Events),
+            ("record", CaptureLevel::Record),
+            ("record-errors", CaptureLevel::RecordErrors),
+            ("record_errors", CaptureLevel::RecordErrors),
+        ] {
+            assert_eq!(request(&["--capture", given]).unwrap().capture, Some(level), "{given}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said_before_anything_is_sent() {
         for (line, word) in [
             (["--config", "novalue"], "KEY=VALUE"),
@@ -536,7 +550,8 @@ mod tests {
             (["--limit", "timeout=5"], "timeout"),
             (["--limit", "timeout_ms=5s"], "whole number"),
             (["--limit", "timeout_ms=-1"], "whole number"),
-            (["--capture", "bodies"], "off, events or record"),
+            (["--capture", "bodies"], "off, events, record or record-errors"),
+            (["--capture", ""], "off, events, record or record-errors"),
         ] {
             let failure = request(&line).unwrap_err();
             assert!(failure.exit == Exit::Usage && failure.message.contains(word), "{line:?}: {failure}");

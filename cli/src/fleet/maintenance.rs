@@ -12,6 +12,7 @@ use super::spans::parse_since;
 use super::{AdminClient, FleetArgs, block_on};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Table, printable};
+use crate::traces::vault::Vault;
 
 /// What can be done with tenants.
 #[derive(Subcommand, Clone, Debug)]
@@ -82,6 +83,12 @@ pub fn tenant(command: &TenantCommand, output: &Output) -> Result<ExitCode, Fail
         let client = AdminClient::new(&args.fleet)?;
         let request = PurgeRequest { confirm: args.confirm.clone() };
         let purged: PurgeResponse = client.work(Route::of_tenant(&args.tenant, ["purge"]), &request).await?;
+        // What `longshore replay` keeps of it on this machine goes, too; on others it goes after 7 days.
+        if let Err(error) = Vault::forget(&args.tenant) {
+            let reason =
+                format!("runs of {} that `longshore replay` has kept here are left: {error}", args.tenant);
+            return Err(Failure::new(Exit::Failed, "runs_left", reason));
+        }
         output.result(&purged, || {
             let mut lines = vec![format!("tenant {}: {}", purged.tenant, removed(&purged.removed))];
             lines.extend(purged.left.iter().map(|left| format!("  left: {}", printable(left))));

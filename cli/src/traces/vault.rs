@@ -58,6 +58,18 @@ impl Vault {
         write(&self.trace_path(tenant, execution, attempt), bytes);
     }
 
+    /// Removes the kept runs of a tenant that was purged, and every object: these do not say whose they are, a payload is the
+    /// tenant's, too, and a bundle that others still use is fetched again. Makes no folder.
+    ///
+    /// # Errors
+    /// Something is still there; where.
+    pub fn forget(tenant: &TenantId) -> std::io::Result<()> {
+        match cache_root() {
+            Some(root) => forget_in(&root.join("replay"), tenant),
+            None => Ok(()),
+        }
+    }
+
     /// A payload or a bundle, if it is still what its name says.
     pub fn object(&self, sha256: ContentHash) -> Option<Bytes> {
         read(&self.object_path(sha256)).filter(|bytes| longshore_trace::digest(bytes) == sha256)
@@ -69,10 +81,8 @@ impl Vault {
     }
 
     fn trace_path(&self, tenant: &TenantId, execution: ExecutionId, attempt: Option<u32>) -> PathBuf {
-        // Ids of tenants are no names of files: `..` would be one.
-        let tenant = longshore_trace::digest(tenant.as_str().as_bytes()).hex();
         let attempt = attempt.map_or_else(String::new, |attempt| format!(".{attempt}"));
-        self.root.join("traces").join(tenant).join(format!("{execution}{attempt}"))
+        traces_of(&self.root, tenant).join(format!("{execution}{attempt}"))
     }
 
     fn object_path(&self, sha256: ContentHash) -> PathBuf {
@@ -94,6 +104,23 @@ impl Vault {
             }
         }
     }
+}
+
+/// Where a tenant's traces are. Ids of tenants are no names of files: `..` would be one.
+fn traces_of(root: &Path, tenant: &TenantId) -> PathBuf {
+    root.join("traces").join(longshore_trace::digest(tenant.as_str().as_bytes()).hex())
+}
+
+fn forget_in(root: &Path, tenant: &TenantId) -> std::io::Result<()> {
+    for dir in [traces_of(root, tenant), root.join("objects")] {
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(std::io::Error::new(error.kind(), format!("{}: {error}", dir.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The files below a folder, with when they were used last and their sizes.
@@ -170,6 +197,28 @@ mod tests {
         assert_eq!(vault.trace(&one, execution, None).as_deref(), Some(&b"newest"[..]));
         assert_eq!(vault.trace(&one, execution, Some(1)).as_deref(), Some(&b"first"[..]));
         assert_eq!(vault.trace(&other, execution, None), None);
+    }
+
+    #[test]
+    fn what_was_kept_of_a_purged_tenant_goes_and_the_runs_of_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = vault(dir.path());
+        let execution = ExecutionId::from_bytes([7; 16]);
+        let (gone, other): (TenantId, TenantId) = ("gone".parse().unwrap(), "other".parse().unwrap());
+        let payload = longshore_trace::digest(b"a payload of the tenant's");
+        forget_in(dir.path(), &gone).unwrap();
+        vault.keep_trace(&gone, execution, None, b"newest");
+        vault.keep_trace(&gone, execution, Some(1), b"first");
+        vault.keep_trace(&other, execution, None, b"theirs");
+        vault.keep_object(payload, b"a payload of the tenant's");
+        forget_in(dir.path(), &gone).unwrap();
+        assert_eq!(vault.trace(&gone, execution, None), None);
+        assert_eq!(vault.trace(&gone, execution, Some(1)), None);
+        assert_eq!(vault.object(payload), None);
+        assert_eq!(vault.trace(&other, execution, None).as_deref(), Some(&b"theirs"[..]));
+        // What cannot be removed is named.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(forget_in(file.path(), &gone).is_err());
     }
 
     #[test]
