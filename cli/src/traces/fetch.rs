@@ -21,6 +21,7 @@ const MAX_BUNDLE_BYTES: u64 = longshore_admin::api::MAX_ARCHIVE_BYTES;
 /// Why a trace cannot be used.
 pub fn damaged(what: &str, damage: &Damage) -> Failure {
     Failure::invalid("trace_unusable", format!("{what} cannot be used: {damage}"))
+        .hint("nothing of it was used; where the run is still in its fleet, `longshore export ID -o FILE` makes a new file")
         .replay(ReplayExit::Unusable)
 }
 

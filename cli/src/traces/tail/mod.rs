@@ -119,7 +119,14 @@ async fn known(client: &AdminClient, target: &Target, output: &Output) -> Result
         Err(failure) if failure.exit == Exit::NotFound => None,
         other => other?,
     };
-    let Some(found) = found else { return Ok(target.extension.clone()) };
+    let Some(found) = found else {
+        // What was uninstalled may have left events.
+        output.note(format!(
+            "note: tenant {} has no install {:?} now: only what its runs have left is shown (`longshore list --tenant {}` shows what it has)",
+            target.tenant, target.extension, target.tenant
+        ));
+        return Ok(target.extension.clone());
+    };
     if found.capture == "off" {
         output.note("note: its capture level is off: nothing is published of its runs (`longshore record on` records)");
     }
