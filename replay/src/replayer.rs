@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compare::{compare, has_run, is_time};
 use crate::guest::{self, Guest, GuestError};
-use crate::player::{Observed, Override, OverrideError, Rules, Stepper, TracePlayer, Unmatched};
-use crate::report::{Mode, Report, Sides};
+use crate::player::{
+    Answered, Ended, Observed, Override, OverrideError, Rules, Stepper, TracePlayer, Unmatched,
+};
+use crate::report::{Fuel, Mode, Report, Sides};
 use crate::script::{End, Payloads, Script, ScriptError};
 
 /// How much longer than recorded a replay may compute before it is told that it hangs: machines differ, and a candidate
@@ -35,6 +37,8 @@ const LEAST_TIME_MS: u64 = 10_000;
 const MOST_TIME_MS: u64 = 600_000;
 /// Compiling a component of 12 MB takes some 10 s of a core; on a busy machine, more.
 const COMPILE_LIMIT: Duration = Duration::from_secs(300);
+/// The codes of runs that time ended.
+const TIMES: [ErrorCode; 3] = [ErrorCode::Timeout, ErrorCode::CpuTime, ErrorCode::Cancelled];
 /// How much longer than recorded a run that time ended may go on after its last host call.
 const TAIL_FACTOR: u32 = 2;
 /// And besides.
@@ -72,6 +76,8 @@ pub struct Options {
     pub overrides: BTreeMap<u32, Override>,
     /// Walks through it.
     pub stepper: Option<Arc<dyn Stepper>>,
+    /// Counts what the recorded bundle and this one compute, in fuel: each runs once more, in an engine of its own.
+    pub fuel: bool,
 }
 
 /// A replay that did not come about.
@@ -98,6 +104,18 @@ pub enum ReplayError {
     /// A wish that cannot be had.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// What the trace has as an answer is none of that function. It was written by a worker with other functions, or by nobody.
+    #[error("the trace cannot be replayed: {reason}")]
+    Undecodable {
+        /// Of which function, and why.
+        reason: String,
+    },
+    /// The same of an answer that was wished for.
+    #[error("the overridden answer cannot be given: {reason}")]
+    Wished {
+        /// Of which function, and why.
+        reason: String,
+    },
     /// The engine, or the machine.
     #[error("the engine cannot run it: {reason}")]
     Engine {
@@ -110,8 +128,12 @@ impl ReplayError {
     /// 2: the trace is unusable. 3: the tool failed.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Damage(_) | Self::Script(_) | Self::NeverRan { .. } | Self::Guest(_) => 2,
-            Self::Candidate(_) | Self::Override(_) | Self::Engine { .. } => 3,
+            Self::Damage(_)
+            | Self::Script(_)
+            | Self::NeverRan { .. }
+            | Self::Guest(_)
+            | Self::Undecodable { .. } => 2,
+            Self::Candidate(_) | Self::Override(_) | Self::Wished { .. } | Self::Engine { .. } => 3,
         }
     }
 }
@@ -135,7 +157,9 @@ impl ReplayerConfig {
 /// An engine for replays.
 pub struct Replayer {
     executor: Executor,
-    jobs: usize,
+    /// Made when it is first asked for: most replays count nothing, and its pool takes address space.
+    counting: OnceLock<Executor>,
+    config: ReplayerConfig,
 }
 
 impl Replayer {
@@ -144,48 +168,31 @@ impl Replayer {
     /// # Errors
     /// The machine has no room for it, or the cache folder cannot be used.
     pub fn new(config: ReplayerConfig) -> Result<Self, ReplayError> {
-        let failed =
-            |error: &dyn std::error::Error| ReplayError::Engine { reason: longshore_bundle::chain(error) };
-        // An empty list: nothing can be reached, should a host function ever try.
-        let rules = EgressRules::from_install::<&str>(&[]).map_err(|e| failed(&e))?;
-        let egress = EgressConfig { rules, ..EgressConfig::default() };
-        let backends = Backends {
-            egress: Egress::new(egress, Arc::new(SystemResolver)).map_err(|e| failed(&e))?,
-            secrets: Opener::new(OpenerConfig::default()).map_err(|e| failed(&e))?,
-            storage: None,
-            schedules: None,
-            platform: None,
-            ui_proxy: None,
-            metrics: HostMetrics::default(),
-        };
-        let jobs = config.jobs.max(1);
-        let slots = u32::try_from(jobs).unwrap_or(u32::MAX);
-        let engine = EngineConfig { slots, ..EngineConfig::new(config.cache) };
-        let mut executor = ExecutorConfig::new(engine);
-        // What was in force is in each trace.
-        executor.maxima = WorkerMaxima {
-            cpu_ms: None,
-            host_calls: u64::MAX,
-            outbound_requests: u64::MAX,
-            log_bytes: u64::MAX,
-            log_lines: u64::MAX,
-            response_bytes: u64::MAX,
-            ..WorkerMaxima::default()
-        };
-        let executor =
-            Executor::new(executor, Arc::new(guest::OfTask), Arc::new(NoEvents), Arc::new(backends))
-                .map_err(|e| failed(&e))?;
-        Ok(Self { executor, jobs })
+        let executor = executor(&config, false)?;
+        Ok(Self { executor, counting: OnceLock::new(), config })
+    }
+
+    /// The engine that counts fuel.
+    fn counting(&self) -> Result<&Executor, ReplayError> {
+        if let Some(made) = self.counting.get() {
+            return Ok(made);
+        }
+        let made = executor(&self.config, true)?;
+        // Of two that were made at once, one is dropped.
+        Ok(self.counting.get_or_init(|| made))
     }
 
     /// Replays at once.
     pub fn jobs(&self) -> usize {
-        self.jobs
+        self.config.jobs.max(1)
     }
 
     /// Resolves when no component is being compiled: before the process ends.
     pub async fn idle(&self) {
         self.executor.idle().await;
+        if let Some(counting) = self.counting.get() {
+            counting.idle().await;
+        }
     }
 
     /// Replays one run.
@@ -199,18 +206,60 @@ impl Replayer {
             Script::new(recorded.trace.records(), &recorded.payloads).map_err(ReplayError::Script)?;
         let same = Guest::new(&recorded.bundle, true).map_err(ReplayError::Guest)?;
         recorded.trace.check_component(&same.wasm).map_err(ReplayError::Damage)?;
-        let (guest, exact) = match &options.bundle {
-            Candidate::Same => (same, true),
-            Candidate::Archive(archive) => {
-                (Guest::new(archive, false).map_err(ReplayError::Candidate)?, false)
-            }
+        let other = match &options.bundle {
+            Candidate::Same => None,
+            Candidate::Archive(archive) => Some(Guest::new(archive, false).map_err(ReplayError::Candidate)?),
         };
-        self.play(script, &guest, exact, options).await
+        let script = Arc::new(script);
+        let guest = other.as_ref().unwrap_or(&same);
+        let mut report = self.play(&script, guest, other.is_none(), options).await?;
+        if options.fuel {
+            let timed_out = TIMES.iter().any(|code| report.replayed_end == code.as_str());
+            match self.fuel(&script, &same, guest, options, timed_out).await? {
+                Ok(fuel) => report.resources.fuel = Some(fuel),
+                Err(why) => report.notes.push(format!("fuel was not counted: {why}")),
+            }
+        }
+        Ok(report)
+    }
+
+    /// What both bundles compute, or why that is not known.
+    async fn fuel(
+        &self,
+        script: &Arc<Script>,
+        same: &Guest,
+        guest: &Guest,
+        options: &Options,
+        timed_out: bool,
+    ) -> Result<Result<Fuel, &'static str>, ReplayError> {
+        if options.stepper.is_some() {
+            return Ok(Err("nobody is asked twice what to do at a step"));
+        }
+        if matches!(&script.end, End::Failure { code, .. } if is_time(*code)) {
+            return Ok(Err("time ended the recorded run"));
+        }
+        if timed_out {
+            return Ok(Err("time ended the replay"));
+        }
+        let counting = self.counting()?;
+        let (observed, outcome) = observe(counting, script, same, Rules::default()).await;
+        // Counting must change nothing: a number of another run would be none of this one.
+        let recorded = compare(script, &observed, &outcome.result, true);
+        let Some(recorded_bundle) = outcome.usage.fuel.filter(|_| recorded.divergences.is_empty()) else {
+            return Ok(Err("the recorded bundle does not do the same as recorded"));
+        };
+        let (observed, outcome) = observe(counting, script, guest, Rules::of(options)).await;
+        let timed_out = observed.ended.is_none() && matches!(&outcome.result, Err(e) if is_time(e.code));
+        Ok(match outcome.usage.fuel {
+            Some(_) if timed_out => Err("time ended the replay"),
+            Some(candidate) => Ok(Fuel::new(recorded_bundle, candidate)),
+            None => Err("the bundle did not run"),
+        })
     }
 
     async fn play(
         &self,
-        script: Script,
+        script: &Arc<Script>,
         guest: &Guest,
         exact: bool,
         options: &Options,
@@ -221,22 +270,17 @@ impl Replayer {
             return Err(ReplayError::NeverRan { code: *code });
         }
         for (number, wished) in &options.overrides {
-            wished.check(&script, *number)?;
+            wished.check(script, *number)?;
         }
         let mode = match (exact, options.overrides.is_empty() && options.stepper.is_none()) {
             (true, true) => Mode::Exact,
             (true, false) => Mode::Overridden,
             (false, _) => Mode::WhatIf,
         };
-        let script = Arc::new(script);
-        let rules = Rules {
-            unmatched: options.unmatched,
-            overrides: options.overrides.clone(),
-            stepper: options.stepper.clone(),
-        };
-        let player = Arc::new(TracePlayer::new(Arc::clone(&script), rules));
-        let outcome = guest::with_component(guest.component(), self.run(&script, &player)).await;
-        let observed: Observed = player.observed();
+        let (observed, outcome) = observe(&self.executor, script, guest, Rules::of(options)).await;
+        if let Some(Ended::Undecodable(_)) = &observed.ended {
+            return Err(undecodable(&observed));
+        }
         // A run that its player ended has a code of its own, and nothing is wrong with the machine.
         if let Err(error) = &outcome.result
             && observed.ended.is_none()
@@ -244,44 +288,95 @@ impl Replayer {
         {
             return Err(ReplayError::Engine { reason: error.to_string() });
         }
-        let comparison = compare(&script, &observed, &outcome.result, mode == Mode::Exact);
-        let sides =
-            Sides { script: &script, observed: &observed, outcome: &outcome, candidate: guest.bundle };
+        let comparison = compare(script, &observed, &outcome.result, mode == Mode::Exact);
+        let sides = Sides { script, observed: &observed, outcome: &outcome, candidate: guest.bundle };
         Ok(Report::new(&sides, mode, comparison))
     }
+}
 
-    async fn run(&self, script: &Script, player: &Arc<TracePlayer>) -> Outcome {
-        let run = Arc::new(run_of(script));
-        let context = &run.context;
-        // Compiled first: the time that a run is given begins when it runs. Why it does not compile is said again then.
-        let _ = self.executor.warm(&context.tenant, &context.extension, &context.content_hash).await;
-        let cancel = CancellationToken::new();
-        let job = Job {
-            execution: script.header.execution,
-            attempt: script.header.attempt,
-            run: Arc::clone(&run),
-            body: script.body.clone(),
-            deadline: Instant::now() + COMPILE_LIMIT + Duration::from_millis(run.limits.timeout_ms),
-            cancel: cancel.clone(),
-            player: Some(Arc::clone(player) as _),
-        };
-        let running = self.executor.execute(job);
-        if !matches!(&script.end, End::Failure { code, .. } if is_time(*code)) {
-            return running.await;
-        }
-        // Time ended the recorded run: this one is ended a little later than that after its last host call.
-        let exhausted = player.exhausted();
-        let stop = async {
-            exhausted.cancelled().await;
-            tokio::time::sleep(Duration::from_micros(script.tail_us) * TAIL_FACTOR + TAIL_MORE).await;
-            cancel.cancel();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            outcome = running => outcome,
-            () = stop => unreachable_outcome(),
-        }
+impl Rules {
+    fn of(options: &Options) -> Self {
+        let Options { unmatched, overrides, stepper, .. } = options;
+        Self { unmatched: *unmatched, overrides: overrides.clone(), stepper: stepper.clone() }
     }
+}
+
+/// Runs a guest with a player; what was asked, and what came of it.
+async fn observe(
+    executor: &Executor,
+    script: &Arc<Script>,
+    guest: &Guest,
+    rules: Rules,
+) -> (Observed, Outcome) {
+    let player = Arc::new(TracePlayer::new(Arc::clone(script), rules));
+    let outcome = guest::with_component(guest.component(), run(executor, script, &player)).await;
+    (player.observed(), outcome)
+}
+
+async fn run(executor: &Executor, script: &Script, player: &Arc<TracePlayer>) -> Outcome {
+    let run = Arc::new(run_of(script));
+    let context = &run.context;
+    // Compiled first: the time that a run is given begins when it runs. Why it does not compile is said again then.
+    let _ = executor.warm(&context.tenant, &context.extension, &context.content_hash).await;
+    let cancel = CancellationToken::new();
+    let job = Job {
+        execution: script.header.execution,
+        attempt: script.header.attempt,
+        run: Arc::clone(&run),
+        body: script.body.clone(),
+        deadline: Instant::now() + COMPILE_LIMIT + Duration::from_millis(run.limits.timeout_ms),
+        cancel: cancel.clone(),
+        player: Some(Arc::clone(player) as _),
+    };
+    let running = executor.execute(job);
+    if !matches!(&script.end, End::Failure { code, .. } if is_time(*code)) {
+        return running.await;
+    }
+    // Time ended the recorded run: this one is ended a little later than that after its last host call.
+    let exhausted = player.exhausted();
+    let stop = async {
+        exhausted.cancelled().await;
+        tokio::time::sleep(Duration::from_micros(script.tail_us) * TAIL_FACTOR + TAIL_MORE).await;
+        cancel.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        outcome = running => outcome,
+        () = stop => unreachable_outcome(),
+    }
+}
+
+/// An engine with nothing outside. `fuel`: it counts what guests compute.
+fn executor(config: &ReplayerConfig, fuel: bool) -> Result<Executor, ReplayError> {
+    let failed =
+        |error: &dyn std::error::Error| ReplayError::Engine { reason: longshore_bundle::chain(error) };
+    // An empty list: nothing can be reached, should a host function ever try.
+    let rules = EgressRules::from_install::<&str>(&[]).map_err(|e| failed(&e))?;
+    let egress = EgressConfig { rules, ..EgressConfig::default() };
+    let backends = Backends {
+        egress: Egress::new(egress, Arc::new(SystemResolver)).map_err(|e| failed(&e))?,
+        secrets: Opener::new(OpenerConfig::default()).map_err(|e| failed(&e))?,
+        storage: None,
+        schedules: None,
+        platform: None,
+        ui_proxy: None,
+        metrics: HostMetrics::default(),
+    };
+    let slots = u32::try_from(config.jobs.max(1)).unwrap_or(u32::MAX);
+    let engine = EngineConfig { slots, fuel, ..EngineConfig::new(&config.cache) };
+    let mut executor = ExecutorConfig::new(engine);
+    // What was in force is in each trace.
+    executor.maxima = WorkerMaxima {
+        cpu_ms: None,
+        host_calls: u64::MAX,
+        outbound_requests: u64::MAX,
+        log_bytes: u64::MAX,
+        log_lines: u64::MAX,
+        response_bytes: u64::MAX,
+        ..WorkerMaxima::default()
+    };
+    Executor::new(executor, Arc::new(guest::OfTask), Arc::new(NoEvents), Arc::new(backends))
+        .map_err(|e| failed(&e))
 }
 
 /// `stop` never ends; the types want a word.
@@ -320,4 +415,44 @@ fn run_of(script: &Script) -> Run {
     run.capture = CaptureLevel::Off;
     run.secret_envelope = None;
     run
+}
+
+/// Whose doing it is that an answer could not be given.
+fn undecodable(observed: &Observed) -> ReplayError {
+    let reason = observed.ended.as_ref().map(Ended::words).unwrap_or_default();
+    match observed.calls.last().map(|call| call.answered) {
+        Some(Answered::Overridden) => ReplayError::Wished { reason },
+        _ => ReplayError::Undecodable { reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::player::Seen;
+
+    #[test]
+    fn an_answer_that_is_none_is_the_traces_fault_unless_it_was_wished_for() {
+        let observed = |answered| Observed {
+            calls: vec![Seen {
+                matched: Some(0),
+                redacted: false,
+                function: "storage.get".to_owned(),
+                args: Bytes::new(),
+                answered,
+            }],
+            ended: Some(Ended::Undecodable("the result of storage.get is none".to_owned())),
+            clocks: Default::default(),
+            randoms: Default::default(),
+            written: Default::default(),
+        };
+        let recorded = undecodable(&observed(Answered::Recorded));
+        assert_eq!(recorded.exit_code(), 2);
+        assert_eq!(recorded.to_string(), "the trace cannot be replayed: the result of storage.get is none");
+        let wished = undecodable(&observed(Answered::Overridden));
+        assert_eq!(wished.exit_code(), 3);
+        assert!(wished.to_string().starts_with("the overridden answer"), "{wished}");
+    }
 }

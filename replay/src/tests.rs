@@ -2,15 +2,16 @@
 
 use longshore_proto::ErrorCode;
 use longshore_proto::trace::{Clock, Entry, Payload, RandomSource, StreamKind, Unreplayable};
+use longshore_worker::host::tape::Player as _;
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
 
 use crate::compare::Class;
-use crate::player::{Override, Rules, Step, StepAnswer, Stepper, Unmatched};
+use crate::player::{Ended, Override, Rules, Step, StepAnswer, Stepper, TracePlayer, Unmatched};
 use crate::report::{Mode, Verdict};
 use crate::script::ScriptError;
-use crate::testing::{Does, Played2, get, made, play, replayed, response};
+use crate::testing::{Does, Played2, get, made, packed, play, replayed, response};
 
 fn classes(played: &Played2) -> Vec<Class> {
     played.report.divergences.iter().map(|divergence| divergence.class).collect()
@@ -305,4 +306,30 @@ fn the_text_of_a_report_is_bounded_and_says_the_first_divergence_first() {
     assert!(verdict < text.find("first divergence").unwrap());
     assert!(serde_json::to_string(&played.report).unwrap().len() < 256 << 10);
     assert_eq!(played.comparison.more_leftovers, 450);
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_ends_the_replay_with_its_own_reason() {
+    let player = |unmatched| {
+        let rules = Rules { unmatched, ..Rules::default() };
+        TracePlayer::new(Arc::new(three().script()), rules)
+    };
+    let asks = |player: &TracePlayer, key: &str| {
+        let Does::Call(function, args) = get(key) else { panic!("a call") };
+        player.call(function, &packed(&args))
+    };
+    let why = "the result of storage.get is none: no such case";
+    let recorded = player(Unmatched::Error);
+    asks(&recorded, "a");
+    recorded.ended(why);
+    recorded.ended("it goes on for a moment");
+    let observed = recorded.observed();
+    assert_eq!(observed.ended, Some(Ended::Undecodable(why.to_owned())));
+    assert_eq!(observed.ended.unwrap().words(), why);
+    // What the policy made up and the function cannot give is no fault of the trace.
+    let made_up = player(Unmatched::Nearest);
+    asks(&made_up, "a");
+    asks(&made_up, "x");
+    made_up.ended(why);
+    assert_eq!(made_up.observed().ended, Some(Ended::NoAnswer(1)));
 }

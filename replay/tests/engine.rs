@@ -17,9 +17,10 @@ use bytes::Bytes;
 use longshore_bundle::archive::{content_hash, pack_files};
 use longshore_egress::{Egress, EgressConfig, EgressRules, SystemResolver};
 use longshore_proto::call::{CaptureLevel, RunContext, RunHttp};
+use longshore_proto::trace::{Entry, Payload};
 use longshore_proto::{
     BootId, CallError, Capability, CapabilitySet, ContentHash, ExecutionId, ExtensionId, Limits, Run,
-    TenantId,
+    TenantId, call::User,
 };
 use longshore_replay::corpus::{self, Case, CaseVerdict};
 use longshore_replay::verify::Verified;
@@ -37,6 +38,11 @@ use longshore_worker::recording::{MAX_RUN_BYTES, Pack, Recording, TraceSink};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+
+#[path = "scripted/mod.rs"]
+mod scripted;
+
+use scripted::Op;
 
 /// Compiled guests are kept between runs of the tests.
 const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/replay");
@@ -97,10 +103,22 @@ fn run(bundle: &[u8], url: &str, limits: Limits) -> Run {
         },
         limits,
         capabilities: everything(),
-        user: None,
+        user: Some(user()),
         secret_envelope: None,
         egress: None,
         capture: CaptureLevel::Record,
+    }
+}
+
+fn user() -> User {
+    User {
+        user_id: "u-1".into(),
+        user_email: "ada@example.com".into(),
+        user_name: "Ada".into(),
+        user_type: "internal".into(),
+        client_name: "Harbor".into(),
+        client_id: Some("c-1".into()),
+        additional_fields: BTreeMap::from([("team".into(), "blue".into())]),
     }
 }
 
@@ -112,8 +130,24 @@ fn everything() -> CapabilitySet {
 
 /// Runs a guest once with the recorder on.
 async fn record(guest: &str, url: &str, body: &'static [u8], limits: Limits) -> Recorded {
-    let bundle = bundle(guest);
-    let wasm = wasm(guest);
+    record_bundle(bundle(guest), wasm(guest), url, body, limits).await
+}
+
+/// The same with a guest of [`scripted`].
+async fn record_script(ops: &[Op]) -> Recorded {
+    let bundle = scripted::bundle("scripted", "1.0.0", ops, "done").into();
+    // A candidate that never ends is given ten times as long, and ten seconds at least.
+    let limits = Limits { timeout_ms: 1_000, ..Limits::default() };
+    record_bundle(bundle, scripted::component(ops, "done"), "/", b"", limits).await
+}
+
+async fn record_bundle(
+    bundle: Bytes,
+    wasm: Vec<u8>,
+    url: &str,
+    body: &'static [u8],
+    limits: Limits,
+) -> Recorded {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("main.wasm");
     std::fs::write(&path, &wasm).unwrap();
@@ -174,7 +208,7 @@ fn limits() -> Limits {
 }
 
 /// Guests and what they are asked for: each uses something that must come from the trace, or ends in its own way.
-const GUESTS: [(&str, &str); 13] = [
+const GUESTS: [(&str, &str); 14] = [
     ("echo", "/echo?a=1"),
     ("random-clock", "/"),
     ("hostcalls", "/"),
@@ -188,6 +222,7 @@ const GUESTS: [(&str, &str); 13] = [
     ("memory-hog", "/"),
     ("http-echo", "/x"),
     ("count", "/"),
+    ("user", "/"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,6 +272,171 @@ async fn other_bundles_diverge_by_what_they_do() {
         let report = replayer.replay(&recorded, &options).await.unwrap();
         assert_eq!(report.verdict, Verdict::Diverged, "{guest}");
         assert_eq!(report.class, Some(class), "{guest}: {}", report.text(false));
+    }
+}
+
+/// What the guest does whose run is recorded, and every other one but for one thing.
+const BASE: [Op; 5] = [Op::Log("one"), Op::Keys, Op::Log("two"), Op::Log("three"), Op::Work(1_000)];
+
+/// A change, what it makes of [`BASE`], its answer, the class and the place of the first divergence.
+type Change = (&'static str, Vec<Op>, &'static str, Class, &'static str);
+
+/// One thing is another in each.
+fn changes() -> Vec<Change> {
+    let [one, keys, two, three, work] = BASE;
+    vec![
+        (
+            "one call more",
+            vec![one, keys, two, Op::Log("new"), three, work],
+            "done",
+            Class::Added,
+            "logging.log-info",
+        ),
+        (
+            "the same call again",
+            vec![one, keys, keys, two, three, work],
+            "done",
+            Class::Added,
+            "secrets.list-keys",
+        ),
+        (
+            "one more at the end",
+            vec![one, keys, two, three, keys, work],
+            "done",
+            Class::Added,
+            "secrets.list-keys",
+        ),
+        ("one call less", vec![one, two, three, work], "done", Class::Removed, "secrets.list-keys"),
+        ("the first one less", vec![keys, two, three, work], "done", Class::Removed, "logging.log-info"),
+        ("the last one less", vec![one, keys, two, work], "done", Class::Removed, "logging.log-info"),
+        ("two swapped", vec![one, keys, three, two, work], "done", Class::Reordered, "logging.log-info"),
+        (
+            "two of other kinds swapped",
+            vec![keys, one, two, three, work],
+            "done",
+            Class::Reordered,
+            "secrets.list-keys",
+        ),
+        (
+            "another argument",
+            vec![one, keys, Op::Log("2"), three, work],
+            "done",
+            Class::ArgumentsChanged,
+            "logging.log-info",
+        ),
+        ("another answer", BASE.to_vec(), "Done", Class::OutputOnly, "response body"),
+        ("a longer answer", BASE.to_vec(), "done.", Class::OutputOnly, "response body"),
+        ("out of memory", vec![one, keys, two, three, work, Op::Hog], "done", Class::Limit, "end"),
+        ("out of stack", vec![one, keys, two, three, work, Op::Recurse], "done", Class::Limit, "end"),
+        ("out of memory midway", vec![one, keys, Op::Hog, two, three, work], "done", Class::Limit, "end"),
+        ("out of time", vec![one, keys, two, three, Op::Spin], "done", Class::Limit, "end"),
+        ("a trap", vec![one, keys, two, three, work, Op::Trap], "done", Class::Trap, "end"),
+        ("a trap midway", vec![one, keys, Op::Trap, two, three, work], "done", Class::Trap, "end"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_was_changed_in_one_thing_diverges_by_that_thing() {
+    let replayer = replayer();
+    let recorded = record_script(&BASE).await;
+    assert_eq!(recorded.trace.trailer().outcome, "ok");
+    // The same guest is the same, also as another bundle: nothing below is seen where nothing is.
+    let same = Candidate::Archive(scripted::bundle("scripted", "1.0.1", &BASE, "done").into());
+    for bundle in [Candidate::Same, same] {
+        let options = Options { bundle, ..Options::default() };
+        let report = replayer.replay(&recorded, &options).await.unwrap();
+        assert_eq!((report.verdict, report.exit_code()), (Verdict::Identical, 0), "{}", report.text(false));
+        assert_eq!((report.calls.recorded, report.matched), (4, 4));
+    }
+    let mut wrong = Vec::new();
+    for (what, ops, answer, class, place) in changes() {
+        let archive = scripted::bundle("scripted", "2.0.0", &ops, answer).into();
+        let options = Options { bundle: Candidate::Archive(archive), ..Options::default() };
+        let report = replayer.replay(&recorded, &options).await.unwrap();
+        let (text, json) = (report.text(false), serde_json::to_value(&report).unwrap());
+        let right = report.verdict == Verdict::Diverged
+            && report.exit_code() == 1
+            && report.class == Some(class)
+            && report.divergences.first().is_some_and(|d| d.class == class && d.function == place)
+            && text.contains(&format!("diverged ({})", class.as_str()))
+            && text.contains(&format!("first divergence: {} in {place}", class.as_str()))
+            && json["class"] == class.as_str()
+            && json["divergences"][0]["class"] == class.as_str()
+            && json["divergences"][0]["function"] == place;
+        if !right {
+            wrong.push(format!("{what}: expected {} in {place}: {text}", class.as_str()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    replayer.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_behind_a_call_is_had_again() {
+    let recorded = record_script(&[Op::User, Op::Log("one")]).await;
+    let Some(body) = recorded.trace.records().iter().find_map(|record| match &record.entry {
+        Entry::Response { body, .. } => body.as_ref(),
+        _ => None,
+    }) else {
+        panic!("no response");
+    };
+    // Given, not refused: the digit of success.
+    assert!(matches!(body, Payload::Inline(bytes) if bytes.as_ref() == b"done0"), "{body:?}");
+    let report = replayer().replay(&recorded, &Options::default()).await.unwrap();
+    assert_eq!((report.verdict, report.matched), (Verdict::Identical, 2), "{}", report.text(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fuel_is_the_same_number_every_time_and_counting_it_changes_nothing() {
+    let replayer = replayer();
+    let options = |bundle| Options { bundle, fuel: true, ..Options::default() };
+    for (guest, url) in GUESTS {
+        let recorded = record(guest, url, b"{\"n\":3}", limits()).await;
+        // An exact replay is counted only if it was identical in the engine that counts, too.
+        let one = replayer.replay(&recorded, &options(Candidate::Same)).await.unwrap();
+        assert_eq!(one.verdict, Verdict::Identical, "{guest}: {}", one.text(false));
+        let fuel = one.resources.fuel.unwrap_or_else(|| panic!("{guest}: {:?}", one.notes));
+        assert!(fuel.recorded_bundle > 0, "{guest}: {fuel:?}");
+        // Where exactly a stack ends is a matter of the code, and of how much of the last frames was written back.
+        if guest != "stack-overflow" {
+            assert_eq!((fuel.candidate, fuel.ratio), (fuel.recorded_bundle, 1.0), "{guest}");
+            let two = replayer.replay(&recorded, &options(Candidate::Same)).await.unwrap();
+            assert_eq!(two.resources.fuel, Some(fuel), "{guest}");
+        }
+    }
+    let [one, keys, two, three, _] = BASE;
+    let recorded = record_script(&BASE).await;
+    let busier = scripted::bundle("scripted", "2.0.0", &[one, keys, two, three, Op::Work(3_000)], "done");
+    let report = replayer.replay(&recorded, &options(Candidate::Archive(busier.into()))).await.unwrap();
+    assert_eq!(report.verdict, Verdict::Identical, "{}", report.text(false));
+    let fuel = report.resources.fuel.unwrap();
+    assert!((2.5..3.0).contains(&fuel.ratio), "{fuel:?}");
+    let shown = format!("fuel {} -> {} (x2.", fuel.recorded_bundle, fuel.candidate);
+    assert!(report.text(false).contains(&shown), "{}", report.text(false));
+    // What never ends has no number.
+    let spins = scripted::bundle("scripted", "2.0.0", &[one, keys, two, three, Op::Spin], "done");
+    let report = replayer.replay(&recorded, &options(Candidate::Archive(spins.into()))).await.unwrap();
+    assert_eq!((report.class, report.resources.fuel), (Some(Class::Limit), None));
+    assert!(report.notes.iter().any(|note| note.contains("fuel was not counted")), "{:?}", report.notes);
+    replayer.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_run_that_failed_diverges_from_one_that_does_not() {
+    let replayer = replayer();
+    for (end, class) in [(Op::Trap, Class::Trap), (Op::Hog, Class::Limit), (Op::Recurse, Class::Limit)] {
+        let recorded = record_script(&[Op::Log("one"), end]).await;
+        let exact = replayer.replay(&recorded, &Options::default()).await.unwrap();
+        assert_eq!(exact.verdict, Verdict::Identical, "{end:?}: {}", exact.text(false));
+        let archive = scripted::bundle("scripted", "2.0.0", &[Op::Log("one")], "done").into();
+        let options = Options { bundle: Candidate::Archive(archive), ..Options::default() };
+        let report = replayer.replay(&recorded, &options).await.unwrap();
+        assert_eq!(
+            (report.verdict, report.class),
+            (Verdict::Diverged, Some(class)),
+            "{end:?}: {}",
+            report.text(false)
+        );
     }
 }
 

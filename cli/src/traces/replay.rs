@@ -179,7 +179,9 @@ async fn one(args: &ReplayArgs, vault: &Vault, output: &Output) -> Result<ExitCo
             Candidate::Archive(corpus::bundle_of(hash, vault, fleet).await?)
         }
     };
-    let mut options = Options { bundle, unmatched: args.unmatched, overrides, stepper: None };
+    // What another bundle computes is of interest; for the same it is the same.
+    let fuel = matches!(bundle, Candidate::Archive(_)) && !args.step;
+    let mut options = Options { bundle, unmatched: args.unmatched, overrides, stepper: None, fuel };
     if args.step {
         let input = std::io::BufReader::new(std::io::stdin());
         options.stepper = Some(Arc::new(Prompt::new(input, std::io::stderr())));

@@ -236,7 +236,9 @@ impl<'c> Comparing<'c> {
             let place = (item.place().0, item.place().1 + 1);
             match item {
                 Item::Reordered { seen, recorded, .. } => {
-                    let what = format!("recorded as host call {recorded}, it came as the {}", ordinal(*seen));
+                    let (then, now) = (ordinal(*recorded), ordinal(*seen));
+                    let what =
+                        format!("host call {recorded} of the trace, the {then}, came as the {now} one");
                     self.push(place, Class::Reordered, Some(*recorded), Some(*seen), what, None);
                 }
                 Item::Changed { seen, recorded, .. } => {

@@ -60,7 +60,7 @@ pub struct Pair {
 
 /// What both runs cost. Times are of different machines and, now, without anything to wait for; memory and counts
 /// can be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Resources {
     /// CPU time of the guest, microseconds.
     pub cpu_us: Pair,
@@ -70,6 +70,28 @@ pub struct Resources {
     pub host_calls: Pair,
     /// Time in the handler, microseconds.
     pub handler_us: Pair,
+    /// What the guests compute, if it was counted ([`Options::fuel`](crate::Options::fuel)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<Fuel>,
+}
+
+/// What two bundles compute for the same run, in wasmtime's units of fuel: about one for each instruction. The same number
+/// on every machine and every time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Fuel {
+    /// The bundle that was recorded.
+    pub recorded_bundle: u64,
+    /// That of this replay.
+    pub candidate: u64,
+    /// The candidate's by the recorded bundle's.
+    pub ratio: f64,
+}
+
+impl Fuel {
+    pub(crate) fn new(recorded_bundle: u64, candidate: u64) -> Self {
+        let ratio = candidate as f64 / recorded_bundle.max(1) as f64;
+        Self { recorded_bundle, candidate, ratio }
+    }
 }
 
 /// See the module.
@@ -174,6 +196,7 @@ impl Report {
                 peak_memory_bytes: pair(trailer.peak_memory_bytes, usage.peak_memory_bytes),
                 host_calls: pair(trailer.host_calls, usage.host_calls),
                 handler_us: pair(trailer.handler_us, usage.handler_us),
+                fuel: None,
             },
         }
     }

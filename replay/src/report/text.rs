@@ -163,5 +163,8 @@ fn resources(page: &mut Page, report: &Report) {
         resources.host_calls.replayed,
         ms(resources.handler_us),
     );
+    if let Some(fuel) = &resources.fuel {
+        let _ = write!(line, ", fuel {} -> {} (x{:.3})", fuel.recorded_bundle, fuel.candidate, fuel.ratio);
+    }
     page.line(&line);
 }
