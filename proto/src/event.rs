@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ContentHash, ExecutionId, ExtensionId, TenantId};
 
 /// How serious.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Finest.
@@ -139,8 +139,51 @@ pub struct DebugEvent {
     pub message: String,
     /// The message was cut.
     pub truncated: bool,
-    /// For programs: a JSON object, by kind; absent where the message says it all.
-    pub data: Option<serde_json::Value>,
+    /// For programs, by kind; absent where the message says it all.
+    pub data: Option<Data>,
+}
+
+/// A JSON object as text. It is written once, where the event is made, and copied from then on: as a tree of values it
+/// was half of what a host call's event cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data(String);
+
+impl Data {
+    /// From text that is a JSON object; the caller has just written it.
+    pub fn from_object(text: String) -> Self {
+        debug_assert!(text.starts_with('{') && text.ends_with('}'), "no object: {text}");
+        Self(text)
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Bytes of the text.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.fields().is_empty()
+    }
+
+    /// What stands between its braces, to be put beside other fields.
+    pub fn fields(&self) -> &str {
+        self.0.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default()
+    }
+
+    /// Anything that is written as an object.
+    pub fn of(object: &impl Serialize) -> Option<Self> {
+        serde_json::to_string(object).ok().filter(|text| text.starts_with('{')).map(Self)
+    }
+
+    /// As a tree.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
 }
 
 impl DebugEvent {
@@ -165,28 +208,30 @@ impl DebugEvent {
         prefix.strip_suffix(':').unwrap_or(prefix)
     }
 
-    /// The fields in the order in which they are written; optional ones are left out when unknown.
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = Vec::with_capacity(16);
-        fields.push(("ts", iso8601(self.at_ms)));
-        fields.push(("level", self.level.as_str().to_owned()));
-        fields.push(("stream", self.stream.as_str().to_owned()));
-        fields.push(("kind", self.kind.as_str().to_owned()));
+    /// Gives the fields in the order in which they are written; optional ones are left out when unknown. Message and data are last, in this
+    /// order, so that what holds several events can write its own.
+    pub fn each_field(&self, mut field: impl FnMut(&'static str, &str)) {
+        field("ts", &iso8601(self.at_ms));
+        field("level", self.level.as_str());
+        field("stream", self.stream.as_str());
+        field("kind", self.kind.as_str());
         if let Some(o) = &self.origin {
-            fields.push(("tenant", o.tenant.to_string()));
-            fields.push(("extension", o.extension.to_string()));
-            let optional = [("install", &o.install), ("request", &o.request), ("version", &o.version)];
-            fields.extend(optional.into_iter().filter_map(|(name, v)| Some((name, v.clone()?))));
-            fields.push(("content_hash", o.content_hash.to_string()));
-            fields.push(("execution", o.execution.to_string()));
-            fields.push(("attempt", o.attempt.to_string()));
+            field("tenant", o.tenant.as_str());
+            field("extension", o.extension.as_str());
+            for (name, value) in [("install", &o.install), ("request", &o.request), ("version", &o.version)] {
+                if let Some(value) = value {
+                    field(name, value);
+                }
+            }
+            field("content_hash", &o.content_hash.to_string());
+            field("execution", &o.execution.to_string());
+            field("attempt", itoa::Buffer::new().format(o.attempt));
         }
-        fields.push(("message", self.message.clone()));
-        fields.push(("truncated", if self.truncated { "1" } else { "0" }.to_owned()));
+        field("message", &self.message);
+        field("truncated", if self.truncated { "1" } else { "0" });
         if let Some(data) = &self.data {
-            fields.push(("data", data.to_string()));
+            field("data", data.as_str());
         }
-        fields
     }
 }
 
@@ -253,7 +298,8 @@ mod tests {
             truncated: true,
             data: None,
         };
-        let fields = event.fields();
+        let mut fields = Vec::new();
+        event.each_field(|name, value| fields.push((name, value.to_owned())));
         let names: Vec<_> = fields.iter().map(|(n, _)| *n).collect();
         assert_eq!(
             names,

@@ -12,7 +12,6 @@ use longshore_proto::manifest::Manifest;
 use longshore_proto::trace::EngineInfo;
 use longshore_proto::{CallError, ContentHash, ErrorCode, ExtensionId, Run, TenantId};
 use longshore_secrets::Secrets;
-use serde_json::json;
 use tracing::Instrument;
 use wasmtime::{Store, UpdateDeadline};
 
@@ -28,6 +27,7 @@ use crate::events::{EventSink, NoEvents};
 use crate::host::RunState;
 use crate::host::backends::Backends;
 use crate::host::record::{OutputConfig, RunRecord};
+use crate::host::recorded::Recorded as _;
 use crate::host::scope::RunScope;
 use crate::host::tape::Tape;
 use crate::job::{GuestResponse, Job, Outcome, Usage};
@@ -299,7 +299,7 @@ impl Executor {
         let run = async {
             let ready = ready.instantiate(&mut store).await.map_err(|e| failed(e, Phase::Instantiate))?;
             watch.handler();
-            record.emit(Kind::HandlerStart, Level::Debug, Stream::Log, "handler".to_owned(), None);
+            record.emit(Kind::HandlerStart, Level::Debug, Stream::Log, format_args!("handler"), |_| {});
             ready.call(&mut store, max_bytes).await.map_err(|e| match e {
                 HandlerError::Wasm(e) => failed(e, Phase::Handler),
                 HandlerError::Answer(e) => Fault::from(e),
@@ -400,23 +400,20 @@ fn path(job: &Job) -> &str {
 
 fn begin(job: &Job, record: &RunRecord) {
     let (run, limits) = (&job.run, &job.run.limits);
-    let capabilities: Vec<_> = run.capabilities.iter().map(|c| c.as_str()).collect();
-    record.emit(
-        Kind::Context,
-        Level::Debug,
-        Stream::Log,
-        format!("{} {}", run.http.method, path(job)),
-        Some(json!({
-            "method": run.http.method,
-            "path": path(job),
-            "request_bytes": job.body.as_ref().map(bytes::Bytes::len),
-            "capabilities": capabilities,
-            "config": run.context.config.len(),
-            "config_left_out": crate::host::wasi::left_out(&run.context.config),
-            "timeout_ms": limits.timeout_ms,
-            "memory_mb": limits.memory_mb,
-        })),
-    );
+    let message = format_args!("{} {}", run.http.method, path(job));
+    record.emit(Kind::Context, Level::Debug, Stream::Log, message, |data| {
+        data.text("method", &run.http.method);
+        data.text("path", path(job));
+        data.field("request_bytes", |room| job.body.as_ref().map(|body| body.len() as u64).record(room));
+        data.field("capabilities", |room| {
+            let names: Vec<_> = run.capabilities.iter().map(|c| c.as_str()).collect();
+            room.names(names);
+        });
+        data.number("config", run.context.config.len() as u64);
+        data.number("config_left_out", crate::host::wasi::left_out(&run.context.config) as u64);
+        data.field("timeout_ms", |room| limits.timeout_ms.record(room));
+        data.field("memory_mb", |room| limits.memory_mb.record(room));
+    });
 }
 
 /// The last events of the run and its one line in the worker's log.
@@ -436,13 +433,13 @@ fn end(job: &Job, record: &RunRecord, result: &Result<GuestResponse, Fault>, usa
                 Kind::Response,
                 Level::Info,
                 Stream::Log,
-                format!("{} in {} us", response.status, usage.handler_us),
-                Some(json!({
-                    "status": response.status,
-                    "headers": response.headers.len(),
-                    "response_bytes": response_bytes,
-                    "duration_us": usage.handler_us,
-                })),
+                format_args!("{} in {} us", response.status, usage.handler_us),
+                |data| {
+                    data.number("status", response.status.into());
+                    data.number("headers", response.headers.len() as u64);
+                    data.number("response_bytes", response_bytes as u64);
+                    data.number("duration_us", usage.handler_us);
+                },
             );
         }
         Err(fault) => {
@@ -461,14 +458,14 @@ fn end(job: &Job, record: &RunRecord, result: &Result<GuestResponse, Fault>, usa
                 Kind::Error,
                 Level::Error,
                 Stream::Log,
-                error_message(fault),
-                Some(json!({
-                    "code": fault.error.code.as_str(),
-                    "fault": fault.error.code.fault().as_str(),
-                    "message": fault.error.message,
-                    "detail": fault.detail,
-                    "duration_us": usage.handler_us,
-                })),
+                format_args!("{}", error_message(fault)),
+                |data| {
+                    data.text("code", fault.error.code.as_str());
+                    data.text("fault", fault.error.code.fault().as_str());
+                    data.text("message", &fault.error.message);
+                    data.field("detail", |room| fault.detail.record(room));
+                    data.number("duration_us", usage.handler_us);
+                },
             );
         }
     }
@@ -476,17 +473,17 @@ fn end(job: &Job, record: &RunRecord, result: &Result<GuestResponse, Fault>, usa
         Kind::Usage,
         Level::Debug,
         Stream::Log,
-        format!("{} us of CPU, {} bytes of memory", usage.cpu_us, usage.peak_memory_bytes),
-        Some(json!({
-            "cpu_us": usage.cpu_us,
-            "peak_memory_bytes": usage.peak_memory_bytes,
-            "host_calls": usage.host_calls,
-            "outbound_requests": usage.outbound_requests,
-            "prepare_us": usage.prepare_us,
-            "handler_us": usage.handler_us,
-            "request_bytes": job.body.as_ref().map_or(0, bytes::Bytes::len),
-            "response_bytes": response_bytes,
-        })),
+        format_args!("{} us of CPU, {} bytes of memory", usage.cpu_us, usage.peak_memory_bytes),
+        |data| {
+            data.number("cpu_us", usage.cpu_us);
+            data.number("peak_memory_bytes", usage.peak_memory_bytes);
+            data.number("host_calls", usage.host_calls);
+            data.number("outbound_requests", usage.outbound_requests);
+            data.number("prepare_us", usage.prepare_us);
+            data.number("handler_us", usage.handler_us);
+            data.number("request_bytes", job.body.as_ref().map_or(0, |body| body.len() as u64));
+            data.number("response_bytes", response_bytes as u64);
+        },
     );
 }
 

@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore_proto::event::{DebugEvent, Kind, Level, Origin, Stream};
+use longshore_proto::event::{Data, DebugEvent, Kind, Level, Origin, Stream};
 use longshore_proto::{ContentHash, ExecutionId};
 use longshore_service::config::Environment;
 use longshore_service::config::Strings as _;
@@ -178,7 +178,7 @@ async fn an_event_has_the_fields_that_the_consumer_reads_under_the_key_that_it_r
     let server = Server::start(None).await;
     let worker = publisher(&server.url(), &[("RUNNER_DEBUG_MAX_EVENT_BYTES", "256")]);
     let mut long = event("Tenant-A", "é".repeat(200));
-    long.data = Some(serde_json::json!({"n": 1}));
+    long.data = Data::of(&serde_json::json!({"n": 1}));
     worker.publisher.emit(event("Tenant-A", "first"));
     worker.publisher.emit(long);
     let mut redis = server.connection().await;
@@ -214,6 +214,34 @@ async fn an_event_has_the_fields_that_the_consumer_reads_under_the_key_that_it_r
     assert!(!firehose, "off unless asked for");
     assert_eq!(worker.value("longshore_worker_debug_published_total"), 2);
     assert_eq!(worker.value("longshore_worker_debug_connected"), 1);
+}
+
+#[tokio::test]
+async fn the_host_calls_of_a_run_share_an_entry_and_each_counts_as_published() {
+    let server = Server::start(None).await;
+    let worker = publisher(&server.url(), &[]);
+    let first = event("a", "storage.get ok");
+    let call = |name: &str| DebugEvent {
+        kind: Kind::HostCall,
+        stream: Stream::Log,
+        message: format!("{name} ok"),
+        data: Data::of(&serde_json::json!({ "name": name })),
+        ..first.clone()
+    };
+    for name in ["storage.get", "storage.put", "http.fetch"] {
+        worker.publisher.emit(call(name));
+    }
+    worker.publisher.emit(event("a", "after"));
+    let mut redis = server.connection().await;
+    let got =
+        until(async || Some(entries(&mut redis, "ext-debug:a:ext-1").await).filter(|e| e.len() == 2)).await;
+    assert_eq!(got[0]["message"], "storage.get ok\nstorage.put ok\nhttp.fetch ok");
+    let data: serde_json::Value = serde_json::from_str(&got[0]["data"]).unwrap();
+    let names: Vec<_> = data["calls"].as_array().unwrap().iter().map(|call| call["name"].clone()).collect();
+    assert_eq!(names, ["storage.get", "storage.put", "http.fetch"]);
+    assert_eq!(data["calls"][0]["at_ms"], 1_793_361_600_123_u64);
+    assert_eq!(got[1]["message"], "after");
+    assert_eq!(worker.value("longshore_worker_debug_published_total"), 4);
 }
 
 #[tokio::test]

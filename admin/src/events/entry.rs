@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use longshore_proto::event::iso8601;
 use longshore_proto::{ExtensionId, TenantId};
 use redis::Value;
 use serde_json::{Map, json};
@@ -39,13 +40,14 @@ impl fmt::Display for Id {
     }
 }
 
-/// An entry, as a line of NDJSON and with what readers choose by.
+/// An entry, as NDJSON and with what readers choose by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     /// Its stream.
     pub key: Arc<str>,
     pub id: Id,
-    pub line: Bytes,
+    /// A line; of host calls that share an entry, a line for each.
+    pub lines: Bytes,
     tenant: String,
     extension: String,
     request: String,
@@ -69,9 +71,38 @@ impl Event {
         fields.extend(attempt.map(|attempt| ("attempt".to_owned(), attempt.into())));
         fields.insert("truncated".to_owned(), truncated.into());
         fields.insert("id".to_owned(), entry.id.into());
-        let line = line(&serde_json::Value::Object(fields));
-        Some(Self { key: key.clone(), id, line, tenant, extension, request, level })
+        let lines = match host_calls(&mut fields) {
+            None => line(&serde_json::Value::Object(fields)),
+            Some(calls) => lines_of(fields, calls),
+        };
+        Some(Self { key: key.clone(), id, lines, tenant, extension, request, level })
     }
+}
+
+/// The host calls that an entry holds, taken out of it.
+fn host_calls(fields: &mut Map<String, serde_json::Value>) -> Option<Vec<serde_json::Value>> {
+    if fields.get("kind").and_then(serde_json::Value::as_str) != Some("host_call") {
+        return None;
+    }
+    match fields.get_mut("data")?.get_mut("calls")?.take() {
+        serde_json::Value::Array(calls) if !calls.is_empty() => Some(calls),
+        _ => None,
+    }
+}
+
+/// A line for each call, as if each had an entry: with its own line of the message, its own time and its own data.
+fn lines_of(mut fields: Map<String, serde_json::Value>, calls: Vec<serde_json::Value>) -> Bytes {
+    let message = fields.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned();
+    let mut messages = message.lines();
+    let mut lines = Vec::new();
+    for mut call in calls {
+        let at = call.as_object_mut().and_then(|call| call.remove("at_ms")).and_then(|at| at.as_u64());
+        fields.extend(at.map(|at| ("ts".to_owned(), iso8601(at).into())));
+        fields.insert("message".to_owned(), messages.next().unwrap_or_default().into());
+        fields.insert("data".to_owned(), call);
+        lines.extend(line(&fields));
+    }
+    lines.into()
 }
 
 fn text(value: Value) -> Option<String> {
@@ -88,9 +119,10 @@ pub(super) fn rank(level: &str) -> Option<usize> {
 }
 
 /// A value and the end of its line.
-fn line(value: &serde_json::Value) -> Bytes {
-    let mut text = value.to_string();
-    text.push('\n');
+fn line(value: &impl serde::Serialize) -> Bytes {
+    // JSON values are always written.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
     text.into()
 }
 
@@ -151,7 +183,7 @@ mod tests {
             ("attempt", "2"),
             ("truncated", "1"),
         ]);
-        let text = std::str::from_utf8(&event.line).unwrap();
+        let text = std::str::from_utf8(&event.lines).unwrap();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         let json: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(json["data"]["a"], 1);
@@ -163,11 +195,54 @@ mod tests {
     }
 
     #[test]
+    fn host_calls_that_share_an_entry_are_lines_of_their_own() {
+        let event = event(&[
+            ("ts", "1970-01-01T00:00:00.007Z"),
+            ("kind", "host_call"),
+            ("message", "storage.get ok\nhttp.fetch denied"),
+            ("data", r#"{"calls":[{"at_ms":7,"name":"storage.get"},{"at_ms":9,"name":"http.fetch"}]}"#),
+        ]);
+        let lines: Vec<serde_json::Value> = std::str::from_utf8(&event.lines)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let shown: Vec<_> = lines.iter().map(|l| (&l["ts"], &l["message"], &l["data"])).collect();
+        assert_eq!(
+            shown,
+            [
+                (
+                    &json!("1970-01-01T00:00:00.007Z"),
+                    &json!("storage.get ok"),
+                    &json!({"name": "storage.get"})
+                ),
+                (
+                    &json!("1970-01-01T00:00:00.009Z"),
+                    &json!("http.fetch denied"),
+                    &json!({"name": "http.fetch"})
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn calls_that_are_none_and_calls_without_anything_still_make_lines() {
+        let lines = |data| {
+            let event = event(&[("kind", "host_call"), ("message", "m"), ("data", data)]);
+            event.lines.iter().filter(|byte| **byte == b'\n').count()
+        };
+        assert_eq!(
+            ["{}", "[]", r#"{"calls":[]}"#, r#"{"calls":7}"#, r#"{"calls":[7,{}]}"#].map(lines),
+            [1, 1, 1, 1, 2]
+        );
+    }
+
+    #[test]
     fn bytes_that_are_no_text_and_data_that_is_no_json_still_make_a_line() {
         let map = [("data".to_owned(), Value::BulkString(vec![0xff, b'{']))].into_iter().collect();
         let entry = redis::streams::StreamId { id: "1-0".to_owned(), map, ..Default::default() };
         let event = Event::read(&Arc::from("k"), entry).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&event.line).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&event.lines).unwrap();
         assert_eq!(json["data"], "\u{fffd}{");
         let none = redis::streams::StreamId { id: "x".to_owned(), ..Default::default() };
         assert_eq!(Event::read(&Arc::from("k"), none), None);

@@ -99,7 +99,7 @@ async fn pump(hub: &Arc<Hub>, want: Arc<Want>, now: Id, lines: &Lines) -> Result
             event = place.next() => match event {
                 None => return Err(FAILED),
                 Some(event) if past.is_new(&event) => {
-                    told(&place, lines).await && lines.send(Ok(event.line.clone())).await.is_ok()
+                    told(&place, lines).await && lines.send(Ok(event.lines.clone())).await.is_ok()
                 }
                 Some(_) => true,
             },

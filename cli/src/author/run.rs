@@ -397,7 +397,10 @@ impl Events {
 
     fn host_calls(&self) -> Vec<Value> {
         let kept = self.kept.lock();
-        kept.iter().filter(|e| e.kind == Kind::HostCall).filter_map(|e| e.data.clone()).collect()
+        kept.iter()
+            .filter(|e| e.kind == Kind::HostCall)
+            .filter_map(|e| Some(e.data.as_ref()?.value()))
+            .collect()
     }
 }
 

@@ -10,13 +10,14 @@ use redis::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::config::DebugConfig;
+use super::entries::entries;
 use super::metrics::DebugMetrics;
-use super::queue::{BATCH_EVENTS, Bounds, Item, Queue};
+use super::queue::{BATCH_EVENTS, Bounds, Queue, Receipt};
 use super::sink::{Layout, Sink};
 use crate::events::EventSink;
 
 /// How long a batch that is not full waits for more.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How often an idle connection is asked for a sign of life, so that a dead one is found before a batch is lost on it.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -195,50 +196,38 @@ impl Shared {
     }
 
     async fn batch(&self, sink: &mut Sink) -> Result<(), redis::RedisError> {
-        let items = self.queue.take();
         let now = now_ms();
         // Should this future be dropped at the end of the process, the batch goes with it, as the process does.
-        let kept: Vec<Item> = items.iter().map(receipt).collect();
-        let events: Vec<DebugEvent> = items.into_iter().map(|item| item.into_event(now)).collect();
-        let answers = match sink.write(&events).await {
+        let (receipts, events): (Vec<Receipt>, Vec<DebugEvent>) =
+            self.queue.take().into_iter().map(|item| (item.receipt(), item.into_event(now))).unzip();
+        let entries = entries(events, self.queue.event_bytes());
+        let answers = match sink.write(&entries).await {
             Ok(answers) => answers,
             Err(cause) => {
-                self.queue.lose(&kept);
+                self.queue.lose(receipts);
                 return Err(cause);
             }
         };
         let mut result = Ok(());
-        for (item, answer) in kept.iter().zip(answers) {
+        for (entry, answer) in entries.iter().zip(answers) {
+            let count = entry.of.len() as u64;
             match answer {
-                Ok(()) => drop(self.metrics.published.inc()),
+                Ok(()) => {
+                    let _ = self.metrics.published.inc_by(count);
+                }
                 // Somebody keeps something else under this key. To announce it there would fail as well, for ever.
-                Err(refused) if refused.code() == Some("WRONGTYPE") => drop(self.metrics.dropped.inc()),
+                Err(refused) if refused.code() == Some("WRONGTYPE") => {
+                    let _ = self.metrics.dropped.inc_by(count);
+                }
                 // A server that takes nothing (read-only, out of memory) is as good as gone: events wait for a better
                 // one instead of being lost at the speed at which they come.
                 Err(refused) => {
-                    self.queue.lose([item]);
+                    self.queue.lose(entry.of.iter().filter_map(|&at| receipts.get(at).cloned()));
                     result = Err(refused);
                 }
             }
         }
         result
-    }
-}
-
-/// What must be known of an item to count it as lost, after its text has gone.
-fn receipt(item: &Item) -> Item {
-    match item {
-        Item::Event(event) => Item::Event(DebugEvent {
-            origin: event.origin.clone(),
-            at_ms: event.at_ms,
-            level: event.level,
-            stream: event.stream,
-            kind: event.kind,
-            message: String::new(),
-            truncated: false,
-            data: None,
-        }),
-        Item::Lost { origin, count } => Item::Lost { origin: origin.clone(), count: *count },
     }
 }
 

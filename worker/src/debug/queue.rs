@@ -1,17 +1,16 @@
 //! Events on their way to Redis: bounded in number and bytes, filled without waiting, with a count of what was lost.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 
-use longshore_proto::event::{DebugEvent, Kind, Level, Origin, Stream, truncate};
+use longshore_proto::event::{Data, DebugEvent, Kind, Level, Origin, Stream, truncate};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::metrics::DebugMetrics;
 
 /// A batch: one pipeline to Redis.
-pub(super) const BATCH_EVENTS: usize = 200;
+pub(super) const BATCH_EVENTS: usize = 500;
 
 /// What an event weighs besides message and data: its struct, its fields, its place in the queue.
 const EVENT_COST: usize = 256;
@@ -38,19 +37,21 @@ pub(super) enum Item {
     },
 }
 
-impl Item {
-    fn origin(&self) -> Option<&Arc<Origin>> {
-        match self {
-            Self::Event(event) => event.origin.as_ref(),
-            Self::Lost { origin, .. } => origin.as_ref(),
-        }
-    }
-
+/// What must be known of an item to count it as lost, after its text has gone.
+#[derive(Debug, Clone)]
+pub(super) struct Receipt {
+    origin: Option<Arc<Origin>>,
     /// How many events are gone with it.
-    fn count(&self) -> u64 {
+    count: u64,
+    /// It is an event of its own, not the announcement of others.
+    event: bool,
+}
+
+impl Item {
+    pub(super) fn receipt(&self) -> Receipt {
         match self {
-            Self::Event(_) => 1,
-            Self::Lost { count, .. } => *count,
+            Self::Event(event) => Receipt { origin: event.origin.clone(), count: 1, event: true },
+            Self::Lost { origin, count } => Receipt { origin: origin.clone(), count: *count, event: false },
         }
     }
 
@@ -66,7 +67,7 @@ impl Item {
                 kind: Kind::Dropped,
                 message: format!("{count} debug events were lost before this one"),
                 truncated: false,
-                data: Some(serde_json::json!({ "count": count })),
+                data: Some(Data::from_object(format!("{{\"count\":{count}}}"))),
             },
         }
     }
@@ -110,7 +111,7 @@ impl Queue {
             let mut inner = self.inner.lock();
             if inner.items.len() >= self.bounds.events || inner.bytes + cost > self.bounds.bytes {
                 self.metrics.dropped.inc();
-                inner.lose(&item);
+                inner.lose(item.receipt());
                 return;
             }
             inner.bytes += cost;
@@ -141,15 +142,20 @@ impl Queue {
     }
 
     /// What Redis did not take. It is announced with the next batch.
-    pub(super) fn lose<'a>(&self, items: impl IntoIterator<Item = &'a Item>) {
+    pub(super) fn lose(&self, items: impl IntoIterator<Item = Receipt>) {
         let mut inner = self.inner.lock();
         for item in items {
             // A lost announcement loses nothing new.
-            if matches!(item, Item::Event(_)) {
+            if item.event {
                 self.metrics.dropped.inc();
             }
             inner.lose(item);
         }
+    }
+
+    /// Bytes that one event's message and data may have.
+    pub(super) fn event_bytes(&self) -> usize {
+        self.bounds.event_bytes
     }
 
     /// Nothing waits and nothing is to be announced.
@@ -169,22 +175,21 @@ impl Queue {
 }
 
 impl Inner {
-    fn lose(&mut self, item: &Item) {
-        let origin = item.origin();
-        let key = origin.map(|o| (o.tenant.as_str().to_owned(), o.extension.as_str().to_owned()));
+    fn lose(&mut self, Receipt { origin, count, .. }: Receipt) {
+        let key = origin.as_ref().map(|o| (o.tenant.as_str().to_owned(), o.extension.as_str().to_owned()));
         let room = self.lost.len() < MAX_LOSING_STREAMS || self.lost.contains_key(&key);
-        let (key, origin) = if room { (key, origin.cloned()) } else { (None, None) };
-        self.lost.entry(key).or_insert((origin, 0)).1 += item.count();
+        let (key, origin) = if room { (key, origin) } else { (None, None) };
+        self.lost.entry(key).or_insert((origin, 0)).1 += count;
     }
 }
 
 /// Message and data together keep to `max`. Data is for programs and half of it is of no use, so it stays whole or
 /// goes whole; it may take half of the room. Gives the bytes of data that are left.
 fn cut(event: &mut DebugEvent, max: usize) -> usize {
-    let mut data = event.data.as_ref().map_or(0, json_len);
+    let mut data = event.data.as_ref().map_or(0, Data::len);
     if data > max / 2 {
-        let left_out = serde_json::json!({ "left_out_bytes": data });
-        data = json_len(&left_out);
+        let left_out = Data::from_object(format!("{{\"left_out_bytes\":{data}}}"));
+        data = left_out.len();
         event.data = Some(left_out);
         event.truncated = true;
     }
@@ -194,24 +199,6 @@ fn cut(event: &mut DebugEvent, max: usize) -> usize {
         event.message.shrink_to_fit();
     }
     data
-}
-
-/// The length of a value as JSON, without writing it.
-fn json_len(value: &serde_json::Value) -> usize {
-    struct Count(usize);
-    impl io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // Neither the writer nor a value can fail.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
 }
 
 #[cfg(test)]
@@ -240,6 +227,10 @@ mod tests {
             truncated: false,
             data: None,
         }
+    }
+
+    fn of_bytes(bytes: usize) -> Data {
+        Data::from_object(format!("{{\"y\":\"{}\"}}", "y".repeat(bytes - 8)))
     }
 
     fn queue(events: usize, bytes: usize) -> Queue {
@@ -285,7 +276,7 @@ mod tests {
         queue.push(event("a", "1"));
         queue.push(event("a", "2"));
         let batch = queue.take();
-        queue.lose(&batch);
+        queue.lose(batch.iter().map(Item::receipt));
         assert_eq!(queue.metrics.dropped.get(), 2);
         assert_eq!(
             shown(queue.take()),
@@ -311,14 +302,14 @@ mod tests {
         assert_eq!((long.message.len(), long.truncated), (1_000, true));
 
         let mut both = event("a", &"x".repeat(1_000));
-        both.data = Some(serde_json::json!("y".repeat(298)));
+        both.data = Some(of_bytes(300));
         cut(&mut both, 1_000);
         assert_eq!((both.message.len(), both.truncated), (700, true));
 
         let mut data = event("a", "m");
-        data.data = Some(serde_json::json!("y".repeat(998)));
+        data.data = Some(of_bytes(1_000));
         cut(&mut data, 1_000);
-        assert_eq!(data.data, Some(serde_json::json!({ "left_out_bytes": 1_000 })));
+        assert_eq!(data.data, Data::of(&serde_json::json!({ "left_out_bytes": 1_000 })));
         assert!(data.truncated);
 
         let mut short = event("a", "m");

@@ -32,7 +32,10 @@ use crate::host::recorder::Recorded;
 use crate::recording::{Pack, Recording, TraceSink};
 
 /// Traces that go to Redis in one round trip.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
+/// How long a batch that is not full waits for more. Each batch costs two changes of threads and a call of Redis' script, which is most of what
+/// a small trace costs.
+const GATHER: Duration = Duration::from_millis(20);
 /// How long the bundle store may take for one payload. Longer than Redis: payloads have up to 64 MiB.
 const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pauses between attempts: doubled from the first to the last.
@@ -148,7 +151,10 @@ pub struct TracePublisher(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     bounds: (usize, usize),
+    /// There is something.
     filled: Notify,
+    /// There is a whole batch.
+    full: Notify,
     metrics: TraceMetrics,
     /// Write what waits, then end.
     stop: CancellationToken,
@@ -189,6 +195,7 @@ impl TracePublisher {
             queue: Mutex::default(),
             bounds: (config.queue_traces.get(), config.queue_bytes.as_usize()),
             filled: Notify::new(),
+            full: Notify::new(),
             metrics,
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -216,7 +223,7 @@ impl TraceSink for TracePublisher {
     fn take(&self, bytes: usize, pack: Pack) {
         let shared = &self.0;
         let cost = bytes.saturating_add(TRACE_COST);
-        {
+        let waiting = {
             let mut queue = shared.queue.lock();
             let (traces, limit) = shared.bounds;
             // What is dropped is dropped without the lock: a trace may hold megabytes.
@@ -231,8 +238,13 @@ impl TraceSink for TracePublisher {
             queue.bytes += cost;
             queue.traces.push_back((pack, cost));
             shared.show(&queue);
+            queue.traces.len()
+        };
+        if waiting == 1 {
+            shared.filled.notify_one();
+        } else if waiting == BATCH {
+            shared.full.notify_one();
         }
-        shared.filled.notify_one();
     }
 }
 
@@ -245,8 +257,8 @@ impl Shared {
     async fn run(&self, stores: &Stores) {
         let mut pause = BACKOFF.0;
         loop {
-            let batch = self.next();
-            if batch.is_empty() {
+            let waiting = self.queue.lock().traces.len();
+            if waiting == 0 {
                 if self.stop.is_cancelled() {
                     return;
                 }
@@ -256,6 +268,14 @@ impl Shared {
                 }
                 continue;
             }
+            if waiting < BATCH && !self.stop.is_cancelled() {
+                tokio::select! {
+                    () = self.full.notified() => {}
+                    () = self.stop.cancelled() => {}
+                    () = tokio::time::sleep(GATHER) => {}
+                }
+            }
+            let batch = self.next();
             let mut batch = self.packed(stores, batch).await;
             while !batch.is_empty() {
                 match stores.traces.publish_all(&batch).await {
@@ -355,6 +375,7 @@ mod tests {
             queue: Mutex::default(),
             bounds: (traces, bytes),
             filled: Notify::new(),
+            full: Notify::new(),
             metrics: TraceMetrics::default(),
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),

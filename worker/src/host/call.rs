@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use longshore_proto::Capability;
-use longshore_proto::event::{Kind, Level, Stream};
-use serde_json::Value;
 
-use super::recorded::{Recorded, Room, object};
+use super::recorded::{Fields, Recorded, Room};
 use super::scope::RunScope;
 use crate::engine::meter::Stop;
 
@@ -22,10 +20,8 @@ macro_rules! host_call {
     ($state:ident, $name:literal, $capability:ident, args: { $($arg:ident),* }, unseen: { $($unseen:ident),* }, denied: $denied:expr, |$run:ident| $body:expr) => {{
         let $run = std::sync::Arc::clone(&$state.scope);
         #[allow(unused_variables, reason = "a function without parameters records none")]
-        let args = |room: &mut $crate::host::recorded::Room<'_>| {
-            $crate::host::recorded::object([
-                $((stringify!($arg), $crate::host::recorded::Recorded::record(&$arg, room)),)*
-            ])
+        let args = |object: &mut $crate::host::recorded::Fields<'_, '_>| {
+            $(object.field(stringify!($arg), |room| $crate::host::recorded::Recorded::record(&$arg, room));)*
         };
         let call = $crate::host::call::HostCall::begin(
             std::sync::Arc::clone(&$run),
@@ -61,7 +57,8 @@ pub struct HostCall {
     name: &'static str,
     granted: bool,
     began: Instant,
-    args: Option<Value>,
+    /// Its arguments as JSON, if it is shown.
+    shown: Option<Vec<u8>>,
     note: Option<String>,
     ended: bool,
     scope: std::sync::Arc<RunScope>,
@@ -77,7 +74,7 @@ impl HostCall {
         scope: std::sync::Arc<RunScope>,
         name: &'static str,
         needs: Capability,
-        args: impl FnOnce(&mut Room<'_>) -> Value,
+        args: impl FnOnce(&mut Fields<'_, '_>),
     ) -> Result<Self, Stop> {
         if needs == Capability::LogEmit {
             scope.record.count_log_call();
@@ -85,11 +82,15 @@ impl HostCall {
             return Err(Stop::HostCalls);
         }
         let granted = scope.run.capabilities.has(needs);
-        // Behind a full log, calls to it are silent too: they would be all that is seen.
-        let silent = needs == Capability::LogEmit && scope.record.is_log_full();
+        // A line that is logged is an event of its own, and says all; behind a full log, calls to it would be all that is seen.
+        let silent = needs == Capability::LogEmit && (granted || scope.record.is_log_full());
         let shown = scope.record.is_watched() && !silent;
-        let args = shown.then(|| args(&mut Room::new(scope.secrets.redactor())));
-        Ok(Self { name, granted, began: Instant::now(), args, note: None, ended: false, scope })
+        let shown = shown.then(|| {
+            let mut room = Room::new(scope.secrets.redactor());
+            room.object(args);
+            room.into_json()
+        });
+        Ok(Self { name, granted, began: Instant::now(), shown, note: None, ended: false, scope })
     }
 
     /// Whether the install grants what the call needs.
@@ -131,39 +132,34 @@ impl HostCall {
     }
 
     /// The same for a call whose result is not one of the WIT.
-    pub fn publish(mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>) -> Value) {
+    pub fn publish(mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>)) {
         self.report(outcome, result);
     }
 
-    fn report(&mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>) -> Value) {
+    fn report(&mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>)) {
         self.ended = true;
         let took = self.began.elapsed();
         self.scope.backends.metrics.ended(self.name, outcome, took);
-        let Some(args) = self.args.take() else { return };
+        let Some(args) = self.shown.take() else { return };
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let room = &mut Room::new(self.scope.secrets.redactor());
-        let data = object([
-            ("name", self.name.into()),
-            ("duration_us", took.into()),
-            ("outcome", outcome.into()),
-            ("args", args),
-            ("result", result(room)),
-            ("note", self.note.take().map_or(Value::Null, |note| room.text(&note))),
-        ]);
-        self.scope.record.emit(
-            Kind::HostCall,
-            Level::Debug,
-            Stream::Log,
-            format!("{} {outcome}", self.name),
-            Some(data),
-        );
+        let note = self.note.take();
+        let mut room = Room::new(self.scope.secrets.redactor());
+        room.object(|object| {
+            object.field("name", |room| room.name(self.name));
+            object.field("duration_us", |room| room.number(took));
+            object.field("outcome", |room| room.name(outcome));
+            object.written("args", &args);
+            object.field("result", result);
+            object.field("note", |room| note.record(room));
+        });
+        self.scope.record.host_call(format!("{} {outcome}", self.name), room.into_data());
     }
 }
 
 impl Drop for HostCall {
     fn drop(&mut self) {
         if !self.ended {
-            self.report(UNFINISHED, |_| Value::Null);
+            self.report(UNFINISHED, |room| room.null());
         }
     }
 }

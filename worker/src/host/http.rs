@@ -20,7 +20,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, Result as HttpResult, WasiBody, 
 use super::bindings::alga::extension::http::Host;
 use super::bindings::alga::extension::types::{HttpError, HttpHeader, HttpRequest, HttpResponse};
 use super::call::{HostCall, wit_error};
-use super::recorded::{Hidden, Recorded, Room, object, recorded};
+use super::recorded::{Fields, Hidden, Recorded, Room, recorded};
 use super::scope::RunScope;
 use super::taped::http::{Door, Sending};
 use super::{RunState, host_call};
@@ -33,20 +33,20 @@ recorded!(
 );
 
 impl Recorded for HttpHeader {
-    fn record(&self, room: &mut Room<'_>) -> serde_json::Value {
-        header_shown(&self.name, &self.value, room)
+    fn record(&self, room: &mut Room<'_>) {
+        header_shown(&self.name, &self.value, room);
     }
 }
 
 /// Headers whose value is a credential, whoever made it.
-fn header_shown(name: &str, value: &String, room: &mut Room<'_>) -> serde_json::Value {
+fn header_shown(name: &str, value: &String, room: &mut Room<'_>) {
     let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE];
     let secret = secret.iter().map(HeaderName::as_str).chain(["x-api-key", "x-auth-token"]);
-    let shown = match secret.into_iter().any(|n| n.eq_ignore_ascii_case(name)) {
-        true => Hidden.record(room),
-        false => value.record(room),
-    };
-    serde_json::Value::Array(vec![room.text(name), shown])
+    let name_shown = name.to_owned();
+    match secret.into_iter().any(|n| n.eq_ignore_ascii_case(name)) {
+        true => (name_shown, Hidden).record(room),
+        false => (name_shown, value).record(room),
+    }
 }
 
 /// Why `http.fetch` has no answer.
@@ -218,8 +218,8 @@ impl WasiHttpHooks for Outgoing {
         let scope = Arc::clone(&self.scope);
         let options = options.unwrap_or_default();
         let begun = scope.charge_outbound().and_then(|()| {
-            HostCall::begin(Arc::clone(&scope), "wasi:http.handle", Capability::HttpFetch, |room| {
-                head_shown(&request, room)
+            HostCall::begin(Arc::clone(&scope), "wasi:http.handle", Capability::HttpFetch, |object| {
+                head_shown(&request, object);
             })
         });
         let paid = begun.as_ref().map(HostCall::is_granted).map_err(|stop| *stop);
@@ -235,7 +235,7 @@ impl WasiHttpHooks for Outgoing {
                 Error::HttpRequestDenied
             })?;
             if !call.is_granted() {
-                call.publish("denied", |_| serde_json::Value::Null);
+                call.publish("denied", |room| room.null());
                 beside.end("denied", None);
                 return Err(Error::HttpRequestDenied);
             }
@@ -252,7 +252,7 @@ impl WasiHttpHooks for Outgoing {
             match tracing::Instrument::instrument(sent, span).await {
                 Ok(answer) => {
                     let status = answer.status().as_u16();
-                    call.publish("ok", |room| object([("status", status.record(room))]));
+                    call.publish("ok", |room| room.object(|object| object.number("status", status.into())));
                     beside.end("ok", Some(status));
                     let done: Box<dyn Future<Output = HttpResult<()>> + Send> = Box::new(async { Ok(()) });
                     Ok((answer.map(|body| body.map_err(wasi_error).boxed_unsync()), done))
@@ -263,7 +263,9 @@ impl WasiHttpHooks for Outgoing {
                     beside.end("failed", None);
                     scope.egress_failed(&error);
                     let error = wasi_error(error);
-                    call.publish("failed", |room| object([("error", room.text(&error.to_string()))]));
+                    call.publish("failed", |room| {
+                        room.object(|object| object.text("error", &error.to_string()))
+                    });
                     Err(error)
                 }
             }
@@ -271,13 +273,15 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-fn head_shown(request: &Request<WasiBody>, room: &mut Room<'_>) -> serde_json::Value {
-    let headers = request.headers().iter().map(|(name, value)| {
-        header_shown(name.as_str(), &String::from_utf8_lossy(value.as_bytes()).into_owned(), room)
+fn head_shown(request: &Request<WasiBody>, object: &mut Fields<'_, '_>) {
+    object.text("method", request.method().as_str());
+    object.text("url", &request.uri().to_string());
+    object.field("headers", |room| {
+        let headers: Vec<_> = request.headers().iter().collect();
+        room.list(headers.into_iter(), |(name, value), room| {
+            header_shown(name.as_str(), &String::from_utf8_lossy(value.as_bytes()).into_owned(), room);
+        });
     });
-    let headers = serde_json::Value::Array(headers.take(20).collect());
-    let (method, url) = (request.method().as_str(), request.uri().to_string());
-    object([("method", room.text(method)), ("url", room.text(&url)), ("headers", headers)])
 }
 
 /// The same refusals in the words of `wasi:http`.

@@ -1,6 +1,6 @@
 //! `cap:log.emit`: a line into the tenant's debug stream; one that is a JSON object becomes fields. Costs bytes and
 //! lines of the run's log budget; what is over is dropped and counted. Without the capability lines are dropped in
-//! silence, as on the existing platform. The line is its own event, so the event of the call does not repeat it.
+//! silence, as on the existing platform. The line is the event of the call, which has none of its own unless it was denied.
 
 use longshore_proto::event::{Kind, Level, Stream};
 

@@ -18,7 +18,7 @@ mod call;
 pub mod compat;
 mod output;
 pub mod record;
-mod recorded;
+pub(crate) mod recorded;
 pub mod recorder;
 pub mod scope;
 mod stdio;

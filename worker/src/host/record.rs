@@ -2,16 +2,18 @@
 //! middle of a host call still has its last half line and its usage.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use longshore_proto::event::{DebugEvent, Kind, Level, Origin, Stream, truncate};
+use longshore_proto::event::{Data, DebugEvent, Kind, Level, Origin, Stream, truncate};
 use longshore_secrets::Redactor;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::output::{Budget, Lines};
+use super::recorded::{Fields, Room};
 use crate::events::EventSink;
 use crate::limits::RunLimits;
 
@@ -115,10 +117,29 @@ impl RunRecord {
         self.note.lock().take()
     }
 
-    /// Publishes one event.
-    pub fn emit(&self, kind: Kind, level: Level, stream: Stream, message: String, data: Option<Value>) {
-        let message = self.shown(message, false);
-        self.send(kind, level, stream, message, false, self.shown_data(data));
+    /// Publishes one event, if anybody gets it. Secrets are taken out of `message` and of what `data` writes.
+    pub fn emit(
+        &self,
+        kind: Kind,
+        level: Level,
+        stream: Stream,
+        message: fmt::Arguments<'_>,
+        data: impl FnOnce(&mut Fields<'_, '_>),
+    ) {
+        if !self.sink.is_watched() {
+            return;
+        }
+        let nothing = Redactor::empty();
+        let redactor = self.redactor.get().map_or(&nothing, Arc::as_ref);
+        let mut room = Room::boundless(redactor);
+        room.object(data);
+        let data = room.into_data().filter(|data| !data.is_empty());
+        self.send(kind, level, stream, self.shown(message.to_string(), false), false, data);
+    }
+
+    /// Publishes the end of a host call; nothing of it is secret any more.
+    pub(super) fn host_call(&self, message: String, data: Option<Data>) {
+        self.send(Kind::HostCall, Level::Debug, Stream::Log, message, false, data);
     }
 
     /// A text as it may leave the sandbox; `cut` when its end is missing.
@@ -130,11 +151,11 @@ impl RunRecord {
         }
     }
 
-    fn shown_data(&self, mut data: Option<Value>) -> Option<Value> {
+    fn shown_data(&self, mut data: Option<Value>) -> Option<Data> {
         if let (Some(data), Some(redactor)) = (&mut data, self.redactor.get().filter(|r| !r.is_empty())) {
             redactor.redact_json(data);
         }
-        data
+        Data::of(&data?)
     }
 
     /// Publishes what has no secrets any more.
@@ -145,7 +166,7 @@ impl RunRecord {
         stream: Stream,
         message: String,
         truncated: bool,
-        data: Option<Value>,
+        data: Option<Data>,
     ) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.sink.emit(DebugEvent {
@@ -246,10 +267,16 @@ impl RunRecord {
             Kind::Dropped,
             Level::Warn,
             Stream::Log,
-            format!(
+            format_args!(
                 "{lines} lines of output ({bytes} bytes) dropped: {code}: {value} {unit} are allowed by {by}"
             ),
-            Some(json!({ "code": code, "lines": lines, "bytes": bytes, "limit": value, "limit_by": by })),
+            |data| {
+                data.text("code", code);
+                data.number("lines", lines);
+                data.number("bytes", bytes);
+                data.number("limit", value);
+                data.text("limit_by", by);
+            },
         );
     }
 

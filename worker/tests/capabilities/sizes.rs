@@ -172,7 +172,7 @@ async fn a_hundred_thousand_lines_are_cut_and_counted() {
     assert_eq!(results, [json!({ "value": null })]);
     let lines = bench.events(Kind::Log).len();
     assert_eq!(lines, 10_000);
-    let dropped = bench.events(Kind::Dropped).remove(0).data.unwrap();
+    let dropped = bench.events(Kind::Dropped).remove(0).data.unwrap().value();
     assert_eq!(
         (&dropped["code"], &dropped["lines"], &dropped["limit"]),
         (&"log_lines".into(), &90_000.into(), &10_000.into())

@@ -239,7 +239,7 @@ async fn configuration_comes_as_environment_and_as_wasi_config() {
         (&found["get"], &found["tenant"], &found["arguments"]),
         (&json!("eu"), &json!("tenant-1"), &json!([]))
     );
-    let context = fixture.of_kind(Kind::Context).pop().unwrap().data.unwrap();
+    let context = fixture.of_kind(Kind::Context).pop().unwrap().data.unwrap().value();
     assert_eq!((&context["config"], &context["config_left_out"]), (&json!(3), &json!(2)));
 }
 

@@ -164,7 +164,7 @@ async fn the_lowest_of_worker_call_and_manifest_wins_and_is_named() {
                     assert_eq!(answer(&outcome).status, 200, "{source}: {code}");
                     let event = fixture.of_kind(Kind::Dropped).remove(0);
                     assert!(event.message.contains(&format!("{code}: {}", case.low)), "{}", event.message);
-                    let data = event.data.unwrap();
+                    let data = event.data.unwrap().value();
                     assert_eq!(
                         (&data["code"], &data["limit"], &data["limit_by"]),
                         (&json!(code), &json!(case.low), &json!(source))
