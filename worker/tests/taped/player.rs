@@ -91,6 +91,9 @@ impl State {
     }
 }
 
+/// Why a replay ends with the recorded run.
+const OVER: &str = "the recorded run ended in this call";
+
 impl Player for Strict {
     fn call(&self, function: &str, args: &[u8]) -> Played {
         let mut state = self.state.lock();
@@ -107,7 +110,7 @@ impl Player for Strict {
                 {
                     Played::Result(result)
                 }
-                None => Played::End("the recorded run ended in this call".to_owned()),
+                None => Played::End(OVER.to_owned()),
                 other => {
                     state.breaks(format!("{function}, whose end is missing"), other.as_ref());
                     Played::End("broken".to_owned())
@@ -162,6 +165,9 @@ impl Player for Strict {
     }
 
     fn ended(&self, why: &str) {
-        self.state.lock().broken.get_or_insert_with(|| why.to_owned());
+        // Said by this player itself; anything else is a result that the host could not read.
+        if why != OVER {
+            self.state.lock().broken.get_or_insert_with(|| why.to_owned());
+        }
     }
 }
