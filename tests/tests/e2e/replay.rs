@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,11 @@ use longshore_trace::{container, unpack};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+/// Bundles that were changed, overrides and steps.
+mod changed;
+#[path = "../../../replay/tests/scripted/mod.rs"]
+mod scripted;
 
 const TENANT: &str = "tenant-1";
 /// The platform's token for the worker, and its API key.
@@ -251,6 +257,7 @@ impl World {
             get(at("stack-overflow", "depth=200")),
             get(at("stack-overflow", "")),
             get(at("quick-sleep", "ms=5000")),
+            get(at("quick", "")),
             get(at("http-echo", "")),
             post(at("http-echo", "raw"), pattern(20_000)),
             get(at("http-echo", &format!("send={}", self.upstream.address))),
@@ -566,7 +573,11 @@ impl Export {
         let world = World::start().await;
         world.guest("driver", "driver", json!({})).await;
         let body = fetches(&world.upstream.url(path));
-        let deed = post("com.longshore.test.driver/", body);
+        Self::of(world, post("com.longshore.test.driver/", body)).await
+    }
+
+    /// Of this call.
+    async fn of(world: World, deed: Deed) -> Self {
         let (execution, status, _) = world.call(&deed).await;
         assert_eq!(status, 200);
         world.traces(&BTreeSet::from([execution.clone()])).await;
@@ -579,8 +590,13 @@ impl Export {
 
     /// `longshore replay` of a file, where there is no network and no fleet is known.
     fn replay(&self, file: &Path, args: &[&str]) -> Said {
+        self.replay_with(file, args, "")
+    }
+
+    /// The same, with somebody who types this.
+    fn replay_with(&self, file: &Path, args: &[&str], typed: &str) -> Said {
         let mut command = without_network(&paths::program("longshore"));
-        let output = command
+        let mut process = command
             .arg("replay")
             .arg(file)
             .args(args)
@@ -589,8 +605,14 @@ impl Export {
             .env("HOME", self.shell.folder())
             .env("XDG_CACHE_HOME", CACHE)
             .current_dir(self.shell.folder())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        // Who has ended does not read any more.
+        let _ = process.stdin.take().unwrap().write_all(typed.as_bytes());
+        let output = process.wait_with_output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let all = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
         let json = serde_json::from_str(&stdout).unwrap_or(Value::Null);
@@ -618,7 +640,7 @@ async fn a_run_is_exported_replayed_elsewhere_changed_and_imported_again() {
     assert!(said.json["divergences"][0]["class"].is_string(), "{}", said.all);
 
     // What if the first call had failed?
-    let said = export.replay(&export.file, &["--override", "0=error:timeout", "--json"]);
+    let said = export.replay(&export.file, &["--override", "0=error:transport", "--json"]);
     assert_eq!((said.code, said.json["verdict"].as_str()), (1, Some("diverged")), "{}", said.all);
 
     // Somebody's name is enough for nothing, and somebody's file that is none neither.
