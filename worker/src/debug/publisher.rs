@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::DebugConfig;
 use super::entries::entries;
 use super::metrics::DebugMetrics;
-use super::queue::{BATCH_EVENTS, Bounds, Queue, Receipt};
+use super::queue::{Bounds, Queue, Receipt};
 use super::sink::{Layout, Sink};
 use crate::events::EventSink;
 
@@ -182,7 +182,7 @@ impl Shared {
                 }
                 continue;
             }
-            if self.queue.len() < BATCH_EVENTS && !self.stop.is_cancelled() {
+            if !self.queue.is_due() && !self.stop.is_cancelled() {
                 tokio::select! {
                     () = self.queue.batch.notified() => {}
                     () = self.stop.cancelled() => {}

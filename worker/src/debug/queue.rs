@@ -81,7 +81,7 @@ pub(super) struct Queue {
     metrics: DebugMetrics,
     /// There is something.
     pub(super) filled: Notify,
-    /// There is a whole batch.
+    /// See [`Self::is_due`].
     pub(super) batch: Notify,
 }
 
@@ -107,7 +107,7 @@ impl Queue {
         let data = cut(&mut event, self.bounds.event_bytes);
         let cost = EVENT_COST + event.message.len() + data;
         let item = Item::Event(event);
-        let waiting = {
+        let (first, due) = {
             let mut inner = self.inner.lock();
             if inner.items.len() >= self.bounds.events || inner.bytes + cost > self.bounds.bytes {
                 self.metrics.dropped.inc();
@@ -117,13 +117,24 @@ impl Queue {
             inner.bytes += cost;
             inner.items.push_back((item, cost));
             self.show(&inner);
-            inner.items.len()
+            (inner.items.len() == 1, self.due(&inner))
         };
-        if waiting == 1 {
+        if first {
             self.filled.notify_one();
-        } else if waiting == BATCH_EVENTS {
+        }
+        if due {
             self.batch.notify_one();
         }
+    }
+
+    /// Whether to wait for more would be to lose it: there is a whole batch, or half of what has room.
+    pub(super) fn is_due(&self) -> bool {
+        self.due(&self.inner.lock())
+    }
+
+    fn due(&self, inner: &Inner) -> bool {
+        inner.items.len() >= BATCH_EVENTS.min(self.bounds.events.div_ceil(2))
+            || inner.bytes >= self.bounds.bytes / 2
     }
 
     /// The next batch; empty when there is nothing. Losses so far are announced behind what was taken before them.
@@ -268,6 +279,23 @@ mod tests {
         assert_eq!((queue.len(), queue.metrics.dropped.get()), (2, 3));
         queue.take();
         assert_eq!((queue.inner.lock().bytes, queue.metrics.queue_bytes.get()), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_is_due_when_it_is_whole_or_half_of_the_room_is_gone() {
+        let few = queue(5, 1 << 20);
+        let due = |queue: &Queue| {
+            queue.push(event("a", "x"));
+            queue.is_due()
+        };
+        assert_eq!([(); 3].map(|()| due(&few)), [false, false, true]);
+        few.take();
+        assert!(!few.is_due());
+        let small = queue(1_000, 4 * (EVENT_COST + 1));
+        assert_eq!([(); 2].map(|()| due(&small)), [false, true]);
+        let large = queue(10_000, 1 << 30);
+        (1..BATCH_EVENTS).for_each(|_| large.push(event("a", "x")));
+        assert!(!large.is_due() && due(&large));
     }
 
     #[test]

@@ -153,7 +153,7 @@ struct Shared {
     bounds: (usize, usize),
     /// There is something.
     filled: Notify,
-    /// There is a whole batch.
+    /// See [`Shared::is_due`].
     full: Notify,
     metrics: TraceMetrics,
     /// Write what waits, then end.
@@ -223,7 +223,7 @@ impl TraceSink for TracePublisher {
     fn take(&self, bytes: usize, pack: Pack) {
         let shared = &self.0;
         let cost = bytes.saturating_add(TRACE_COST);
-        let waiting = {
+        let (first, due) = {
             let mut queue = shared.queue.lock();
             let (traces, limit) = shared.bounds;
             // What is dropped is dropped without the lock: a trace may hold megabytes.
@@ -238,17 +238,24 @@ impl TraceSink for TracePublisher {
             queue.bytes += cost;
             queue.traces.push_back((pack, cost));
             shared.show(&queue);
-            queue.traces.len()
+            (queue.traces.len() == 1, shared.is_due(&queue))
         };
-        if waiting == 1 {
+        if first {
             shared.filled.notify_one();
-        } else if waiting == BATCH {
+        }
+        if due {
             shared.full.notify_one();
         }
     }
 }
 
 impl Shared {
+    /// Whether to wait for more would be to lose it: there is a whole batch, or half of what has room.
+    fn is_due(&self, queue: &Queue) -> bool {
+        let (traces, bytes) = self.bounds;
+        queue.traces.len() >= BATCH.min(traces.div_ceil(2)) || queue.bytes >= bytes / 2
+    }
+
     fn show(&self, queue: &Queue) {
         self.metrics.queue_traces.set(i64::try_from(queue.traces.len()).unwrap_or(i64::MAX));
         self.metrics.queue_bytes.set(i64::try_from(queue.bytes).unwrap_or(i64::MAX));
@@ -257,8 +264,11 @@ impl Shared {
     async fn run(&self, stores: &Stores) {
         let mut pause = BACKOFF.0;
         loop {
-            let waiting = self.queue.lock().traces.len();
-            if waiting == 0 {
+            let (waiting, due) = {
+                let queue = self.queue.lock();
+                (!queue.traces.is_empty(), self.is_due(&queue))
+            };
+            if !waiting {
                 if self.stop.is_cancelled() {
                     return;
                 }
@@ -268,7 +278,7 @@ impl Shared {
                 }
                 continue;
             }
-            if waiting < BATCH && !self.stop.is_cancelled() {
+            if !due && !self.stop.is_cancelled() {
                 tokio::select! {
                     () = self.full.notified() => {}
                     () = self.stop.cancelled() => {}
