@@ -37,7 +37,7 @@ pub struct ReplayArgs {
     /// What if: this bundle instead of the recorded one, a project's folder, a file, or a hash
     #[arg(long, value_name = "DIR|FILE|HASH")]
     pub bundle: Option<String>,
-    /// What host calls are answered that were not recorded: an error, the recorded result that fits best, or an empty success
+    /// What host calls are answered that were not recorded: an error, the recorded result that fits best, or any success recorded of the function
     #[arg(long, value_name = "error|nearest|stub", default_value = "error", value_parser = unmatched)]
     pub unmatched: Unmatched,
     /// What if recorded call N had answered otherwise, N=error:CASE or N=result:JSON; may be given several times
