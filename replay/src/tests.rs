@@ -199,6 +199,22 @@ fn a_trace_that_was_cut_is_replayed_up_to_there_and_says_so() {
 }
 
 #[test]
+fn a_call_whose_arguments_had_no_room_is_where_the_trace_ends_and_no_divergence() {
+    let cut = || {
+        let args = Payload::Cut { bytes: 9 };
+        let mut made =
+            made().get("a").entry(Entry::CallStart { call: 1, function: "storage.get".into(), args });
+        made.unreplayable = Some(Unreplayable { after_call: Some(0), reason: "no room".into() });
+        made
+    };
+    let played = replayed(cut(), &[get("a"), get("b"), get("c")]);
+    assert_eq!(played.report.verdict, Verdict::Identical, "{:?}", played.report.divergences);
+    assert_eq!((played.report.partial.as_deref(), played.results.len()), (Some("no room"), 1));
+    let other = replayed(cut(), &[get("x"), get("b")]);
+    assert_eq!(classes(&other).first(), Some(&Class::ArgumentsChanged));
+}
+
+#[test]
 fn a_guest_that_saw_a_secret_and_differs_is_secret_dependent_only_with_its_own_bundle() {
     let with_secret = || {
         let mut made = three();

@@ -1,7 +1,7 @@
 //! What it costs a call that its run is published or recorded: the same guest, installed three times, with capture off, events and record.
 //!
-//! All three are called by `/api/ext` on one shim and one worker, in turn, and Redis is one of the benchmark's own. Two guests: hello-rust,
-//! which is short, and one that calls the host so often that little else is left. Last, Redis stands still while runs are recorded: the
+//! All three are called by `/api/ext` on one shim and one worker, in turn, and Redis is one of the benchmark's own. Three guests: hello-rust,
+//! which is short, one that calls the host so often that little else is left, and hello-js, which carries a JavaScript engine as most do. Last, Redis stands still while runs are recorded: the
 //! calls must not notice.
 
 mod stall;
@@ -102,7 +102,7 @@ impl Written {
 
 /// Measures with a fleet and a Redis of its own.
 pub async fn measure(options: &Options, first_failure: &mut Option<String>) -> anyhow::Result<Measured> {
-    eprintln!("starting a worker and a Redis, then installing two guests three times each");
+    eprintln!("starting a worker and a Redis, then installing three guests three times each");
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let redis = Redis::start(folder.path()).await?;
     let mut settings = vec![Setting { name: "RUNNER_DEBUG_REDIS_URL".to_owned(), value: redis.url() }];

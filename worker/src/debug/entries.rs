@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use longshore_proto::event::{Data, DebugEvent, Kind, Origin};
 
+/// Bytes of a call's time and of what stands between two.
+const TIME: usize = 24;
+
 /// One entry to write, with the places of its events in the batch.
 pub(super) struct Entry {
     pub event: DebugEvent,
@@ -79,7 +82,8 @@ impl Entry {
 }
 
 fn size(event: &DebugEvent) -> usize {
-    event.message.len() + event.data.as_ref().map_or(0, Data::len)
+    let time = if event.kind == Kind::HostCall { TIME } else { 0 };
+    time + event.message.len() + event.data.as_ref().map_or(0, Data::len)
 }
 
 /// A call as an object of its own, with its time: the entry has that of the first one.
