@@ -191,7 +191,9 @@ def main():
         gateway = [*each("--include-tag", "gateway", "ui", "health"), "--exclude-operation-id", "openapi"]
         run("gateway", fleet.gateway, count({"gateway", "ui", "health"}) - 1, [*gateway, *caller, *proxied])
         operator = ["--header", f"Authorization: Bearer {fleet.token}"]
-        run("admin", fleet.admin, count() - count({"gateway", "ui"}), [*each("--exclude-tag", "gateway", "ui"), *operator])
+        # An answer that follows events has no end: schemathesis would wait for it until RUN_S.
+        endless = ["--exclude-operation-id", "read_events"]
+        run("admin", fleet.admin, count() - count({"gateway", "ui"}) - 1, [*each("--exclude-tag", "gateway", "ui"), *endless, *operator])
         if fleet.process.poll() is not None:
             raise Failed("the fleet ended during the check")
 
