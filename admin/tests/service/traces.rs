@@ -137,13 +137,21 @@ impl World {
     }
 
     async fn publish_event(&self, key: &str, fields: &[(&str, &str)]) {
-        let mut words = vec!["XADD", key, "*"];
+        self.publish_event_at(key, "*", fields).await;
+    }
+
+    async fn publish_event_at(&self, key: &str, id: &str, fields: &[(&str, &str)]) {
+        let mut words = vec!["XADD", key, id];
         words.extend(fields.iter().flat_map(|(name, value)| [*name, *value]));
         self.redis.command(&words).await;
     }
 
     /// An event as workers publish it.
     async fn event(&self, extension: &str, request: &str, level: &str, message: &str) {
+        self.event_at("*", extension, request, level, message).await;
+    }
+
+    async fn event_at(&self, id: &str, extension: &str, request: &str, level: &str, message: &str) {
         let key = format!("ext-debug:{TENANT}:{extension}");
         let fields = [
             ("tenant", TENANT),
@@ -154,7 +162,7 @@ impl World {
             ("message", message),
             ("truncated", "0"),
         ];
-        self.publish_event(&key, &fields).await;
+        self.publish_event_at(&key, id, &fields).await;
     }
 
     async fn events(&self, query: &str) -> Vec<String> {
@@ -371,13 +379,14 @@ impl Follower {
 async fn what_happened_is_read_in_the_order_of_time_and_narrowed_down() {
     let world = World::start().await;
     assert_eq!(world.events("since_ms=0").await, Vec::<String>::new());
-    for (extension, request, level, message) in [
-        ("e1", "r1", "info", "one"),
-        ("e2", "r2", "error", "two"),
-        ("e1", "r2", "warn", "three"),
-        ("E1", "r1", "debug", "four"),
+    // Times of their own: what two streams have of one millisecond has no order.
+    for (id, extension, request, level, message) in [
+        ("1000-0", "e1", "r1", "info", "one"),
+        ("1001-0", "e2", "r2", "error", "two"),
+        ("1002-0", "e1", "r2", "warn", "three"),
+        ("1003-0", "E1", "r1", "debug", "four"),
     ] {
-        world.event(extension, request, level, message).await;
+        world.event_at(id, extension, request, level, message).await;
     }
     // Another tenant's whose name differs in the case alone shares the stream.
     let theirs = [("tenant", "T-1"), ("extension", "e1"), ("message", "theirs"), ("level", "error")];
