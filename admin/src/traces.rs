@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use crate::api::{
-    ApiCode, InstallView, MAX_ARCHIVE_BYTES, MAX_RECORDING_MS, RecordingRequest, TraceImported, TraceList,
-    TracesQuery,
+    ApiCode, InstallView, MAX_ARCHIVE_BYTES, MAX_MOMENT_MS, MAX_RECORDING_MS, RecordingRequest,
+    TraceImported, TraceList, TracesQuery,
 };
 use crate::app::Parts;
 use crate::bundles::limit;
@@ -48,7 +48,7 @@ impl Parts {
     /// A page of a tenant's recorded runs.
     ///
     /// # Errors
-    /// The cursor is none, the audit cannot be written, or Redis fails.
+    /// The cursor or a moment is none, the audit cannot be written, or Redis fails.
     pub async fn list_traces(
         &self,
         tenant: &TenantId,
@@ -62,8 +62,8 @@ impl Parts {
         })?;
         let filter = Filter {
             extension: query.extension,
-            since_ms: query.since_ms,
-            until_ms: query.until_ms,
+            since_ms: moment("since_ms", query.since_ms)?,
+            until_ms: moment("until_ms", query.until_ms)?,
             request_id: query.request_id,
             outcome: query.outcome,
             failed: query.failed,
@@ -239,6 +239,19 @@ impl Parts {
     }
 }
 
+/// A moment that a query names.
+///
+/// # Errors
+/// It is after the last one that the document allows.
+pub(crate) fn moment(name: &str, ms: Option<u64>) -> Result<Option<u64>, Failure> {
+    match ms {
+        Some(ms) if ms > MAX_MOMENT_MS => {
+            Err(Failure::invalid(format!("{name} is {ms}; it must be at most {MAX_MOMENT_MS}")))
+        }
+        ms => Ok(ms),
+    }
+}
+
 fn checked(request: &RecordingRequest, actor: &Actor) -> Result<Recording, Failure> {
     let for_ms = request.for_ms;
     if !(1_000..=MAX_RECORDING_MS).contains(&for_ms) {
@@ -284,6 +297,19 @@ fn payload_failed(error: &PayloadError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_as_late_as_the_document_says_and_no_later() {
+        assert_eq!(MAX_MOMENT_MS, 9_223_372_036_854_775_807);
+        for fine in [None, Some(0), Some(MAX_MOMENT_MS)] {
+            assert_eq!(moment("until_ms", fine).unwrap(), fine);
+        }
+        for late in [MAX_MOMENT_MS + 1, u64::MAX] {
+            let refused = moment("until_ms", Some(late)).unwrap_err();
+            assert_eq!(refused.code, ApiCode::InvalidRequest);
+            assert!(refused.message.starts_with("until_ms"), "{}", refused.message);
+        }
+    }
 
     fn asked(for_ms: u64, sample: Option<f64>) -> Result<Recording, Failure> {
         let request = RecordingRequest { for_ms, sample, errors_only: false };

@@ -64,8 +64,8 @@ pub use maintenance::{
 pub use token::{TokenCreated, TokenList, TokenQuery, TokenRequest, TokenRevoked, TokenView};
 
 pub use trace::{
-    AttemptQuery, EventsQuery, MAX_RECORDING_MS, RecordingRequest, RecordingView, TraceImported, TraceList,
-    TracesQuery,
+    AttemptQuery, EventsQuery, MAX_MOMENT_MS, MAX_RECORDING_MS, RecordingRequest, RecordingView,
+    TraceImported, TraceList, TracesQuery,
 };
 
 /// Routes without a query: a parameter there is somebody's mistake.

@@ -8,6 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 /// The longest recording: a day.
 pub const MAX_RECORDING_MS: u64 = 24 * 3_600 * 1_000;
 
+/// The latest moment that a query may name, Unix milliseconds: what the document's `int64` has room for.
+pub const MAX_MOMENT_MS: u64 = i64::MAX.unsigned_abs();
+
 /// Records an install's runs for a while.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

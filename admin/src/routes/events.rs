@@ -41,7 +41,7 @@ pub async fn read_events(
         extension: query.extension,
         request: query.request,
         level: level.transpose()?,
-        since_ms: query.since_ms,
+        since_ms: crate::traces::moment("since_ms", query.since_ms)?,
         follow: query.follow,
     };
     let body = crate::events::open(&app, want, &actor).await?;

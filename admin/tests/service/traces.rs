@@ -201,13 +201,24 @@ async fn a_recorded_run_is_listed_and_read_with_all_it_needs_and_each_reading_is
         ("failed=true", 0),
         ("request_id=req-1", 1),
         ("since_ms=9999999999999", 0),
+        ("until_ms=9223372036854775807", 1),
     ] {
         let listed = world.admin.get(&format!("{list}?{query}")).await.ok();
         assert_eq!(listed["traces"].as_array().unwrap().len(), found, "{query}");
     }
-    for query in
-        ["limit=0", "limit=1001", "cursor=x", "failed=maybe", "content_hash=x", "nonsense=1", "since_ms=-1"]
-    {
+    for query in [
+        "limit=0",
+        "limit=1001",
+        "cursor=x",
+        "failed=maybe",
+        "content_hash=x",
+        "nonsense=1",
+        "since_ms=-1",
+        "since_ms=9223372036854775808",
+        "until_ms=9223372036854775808",
+        "until_ms=18446744073709551615",
+        "until_ms=18446744073709551616",
+    ] {
         world.admin.get(&format!("{list}?{query}")).await.refused(400, "invalid_request");
     }
     assert_eq!(world.bytes(&path(""), TOKEN).await, (200, world.packed.bytes.clone()));
