@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::compare::{Divergence, Fingerprint};
 use crate::printable;
 use crate::replayer::{Candidate, Options, Recorded, ReplayError, Replayer};
-use crate::report::{Report, Verdict};
+use crate::report::{Fuel, Report, Verdict};
 
 /// Runs that are named in a cluster.
 const MAX_EXAMPLES: usize = 5;
@@ -57,6 +57,23 @@ pub struct CaseReport {
     /// The first divergence that is the candidate's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<Divergence>,
+    /// What both bundles compute for it, if that was asked for and could be counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<Fuel>,
+}
+
+/// What both bundles compute for all runs of which that was counted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CorpusFuel {
+    /// How many runs these are.
+    pub runs: u64,
+    /// Of all together.
+    #[serde(flatten)]
+    pub sum: Fuel,
+    /// The run in which the candidate's is the most for each unit of the recorded bundle's.
+    pub most: String,
+    /// How much it is there.
+    pub most_ratio: f64,
 }
 
 /// Runs that differ in the same way.
@@ -90,6 +107,9 @@ pub struct CorpusReport {
     pub unusable: u64,
     /// Those that the tool did not replay.
     pub failed: u64,
+    /// If it was asked for ([`Options::fuel`]) and counted of any run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<CorpusFuel>,
     /// The largest first.
     pub clusters: Vec<Cluster>,
     /// By name.
@@ -124,6 +144,7 @@ async fn one(replayer: &Replayer, case: Case, options: &Options) -> CaseReport {
         verdict: if error.exit_code() == 2 { CaseVerdict::Unusable } else { CaseVerdict::Failed },
         what: printable::line(&error.to_string(), 500),
         divergence: None,
+        fuel: None,
     };
     let recorded = match case.load.await {
         Ok(recorded) => recorded,
@@ -151,6 +172,7 @@ fn judged(name: String, report: Report, own: Option<Report>) -> CaseReport {
     let gaps: BTreeSet<Fingerprint> =
         own.iter().flat_map(|own| &own.divergences).map(Divergence::fingerprint).collect();
     let identical = report.verdict == Verdict::Identical;
+    let fuel = report.resources.fuel;
     let first = report.divergences.into_iter().find(|divergence| !gaps.contains(&divergence.fingerprint()));
     let verdict = match (identical, &first) {
         (true, _) => CaseVerdict::Same,
@@ -164,7 +186,17 @@ fn judged(name: String, report: Report, own: Option<Report>) -> CaseReport {
         (None, CaseVerdict::RecorderGap) => "it differs with its own bundle in the same way".to_owned(),
         (None, _) => String::new(),
     };
-    CaseReport { name, request: report.request, verdict, what, divergence: first }
+    CaseReport { name, request: report.request, verdict, what, divergence: first, fuel }
+}
+
+impl CorpusFuel {
+    fn of(cases: &[CaseReport]) -> Option<Self> {
+        let counted = || cases.iter().filter_map(|case| Some((&case.name, case.fuel?)));
+        let (most, at) = counted().max_by(|(_, one), (_, other)| one.ratio.total_cmp(&other.ratio))?;
+        let sum = |of: fn(Fuel) -> u64| counted().fold(0_u64, |sum, (_, fuel)| sum.saturating_add(of(fuel)));
+        let sum = Fuel::new(sum(|fuel| fuel.recorded_bundle), sum(|fuel| fuel.candidate));
+        Some(Self { runs: counted().count() as u64, sum, most: most.clone(), most_ratio: at.ratio })
+    }
 }
 
 impl CorpusReport {
@@ -183,6 +215,7 @@ impl CorpusReport {
 
     fn finish(&mut self) {
         self.cases.sort_by(|one, other| one.name.cmp(&other.name));
+        self.fuel = CorpusFuel::of(&self.cases);
         let mut clusters: BTreeMap<Fingerprint, Cluster> = BTreeMap::new();
         for case in self.cases.iter().filter(|case| case.verdict == CaseVerdict::Diverged) {
             let Some(first) = &case.divergence else { continue };
@@ -227,6 +260,12 @@ impl CorpusReport {
             self.unusable,
             self.failed,
         );
+        if let Some(CorpusFuel { runs, sum, most, most_ratio }) = &self.fuel {
+            text.push_str(&format!(
+                "fuel (recorded bundle -> candidate): {} -> {} (x{:.3}) in {runs} runs; the most x{most_ratio:.3}, in {most}\n",
+                sum.recorded_bundle, sum.candidate, sum.ratio,
+            ));
+        }
         if !self.clusters.is_empty() {
             text.push_str(&format!(
                 "\n{:>6}  {:<18}  {:<28}  {:<24}  e.g.\n",

@@ -18,6 +18,7 @@ use longshore_worker::execute::{Executor, ExecutorConfig};
 use longshore_worker::host::backends::{Backends, HostMetrics};
 use longshore_worker::job::{Job, Outcome};
 use longshore_worker::limits::WorkerMaxima;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::compare::{compare, has_run, is_time};
@@ -159,6 +160,8 @@ pub struct Replayer {
     executor: Executor,
     /// Made when it is first asked for: most replays count nothing, and its pool takes address space.
     counting: OnceLock<Executor>,
+    /// Held while it is made: a corpus asks for it from all its jobs at once.
+    making: Mutex<()>,
     config: ReplayerConfig,
 }
 
@@ -169,7 +172,7 @@ impl Replayer {
     /// The machine has no room for it, or the cache folder cannot be used.
     pub fn new(config: ReplayerConfig) -> Result<Self, ReplayError> {
         let executor = executor(&config, false)?;
-        Ok(Self { executor, counting: OnceLock::new(), config })
+        Ok(Self { executor, counting: OnceLock::new(), making: Mutex::new(()), config })
     }
 
     /// The engine that counts fuel.
@@ -177,8 +180,11 @@ impl Replayer {
         if let Some(made) = self.counting.get() {
             return Ok(made);
         }
+        let _making = self.making.lock();
+        if let Some(made) = self.counting.get() {
+            return Ok(made);
+        }
         let made = executor(&self.config, true)?;
-        // Of two that were made at once, one is dropped.
         Ok(self.counting.get_or_init(|| made))
     }
 
@@ -272,11 +278,6 @@ impl Replayer {
         for (number, wished) in &options.overrides {
             wished.check(script, *number)?;
         }
-        let mode = match (exact, options.overrides.is_empty() && options.stepper.is_none()) {
-            (true, true) => Mode::Exact,
-            (true, false) => Mode::Overridden,
-            (false, _) => Mode::WhatIf,
-        };
         let (observed, outcome) = observe(&self.executor, script, guest, Rules::of(options)).await;
         if let Some(Ended::Undecodable(_)) = &observed.ended {
             return Err(undecodable(&observed));
@@ -288,6 +289,7 @@ impl Replayer {
         {
             return Err(ReplayError::Engine { reason: error.to_string() });
         }
+        let mode = mode(exact, options, &observed);
         let comparison = compare(script, &observed, &outcome.result, mode == Mode::Exact);
         let sides = Sides { script, observed: &observed, outcome: &outcome, candidate: guest.bundle };
         Ok(Report::new(&sides, mode, comparison))
@@ -417,6 +419,16 @@ fn run_of(script: &Script) -> Run {
     run
 }
 
+/// What was asked. Who walks through a replay and changes no answer has asked whether it is the same.
+fn mode(exact: bool, options: &Options, observed: &Observed) -> Mode {
+    let changed = observed.calls.iter().any(|call| call.answered == Answered::Overridden);
+    match (exact, changed || !options.overrides.is_empty()) {
+        (true, false) => Mode::Exact,
+        (true, true) => Mode::Overridden,
+        (false, _) => Mode::WhatIf,
+    }
+}
+
 /// Whose doing it is that an answer could not be given.
 fn undecodable(observed: &Observed) -> ReplayError {
     let reason = observed.ended.as_ref().map(Ended::words).unwrap_or_default();
@@ -431,11 +443,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::player::Seen;
+    use crate::player::{Seen, Step, StepAnswer};
 
-    #[test]
-    fn an_answer_that_is_none_is_the_traces_fault_unless_it_was_wished_for() {
-        let observed = |answered| Observed {
+    fn observed(answered: Answered) -> Observed {
+        Observed {
             calls: vec![Seen {
                 matched: Some(0),
                 redacted: false,
@@ -443,16 +454,42 @@ mod tests {
                 args: Bytes::new(),
                 answered,
             }],
-            ended: Some(Ended::Undecodable("the result of storage.get is none".to_owned())),
+            ended: Some(Ended::Undecodable("storage.get has no such result: x".to_owned())),
             clocks: Default::default(),
             randoms: Default::default(),
             written: Default::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_the_traces_fault_unless_it_was_wished_for() {
         let recorded = undecodable(&observed(Answered::Recorded));
         assert_eq!(recorded.exit_code(), 2);
-        assert_eq!(recorded.to_string(), "the trace cannot be replayed: the result of storage.get is none");
+        assert_eq!(recorded.to_string(), "the trace cannot be replayed: storage.get has no such result: x");
         let wished = undecodable(&observed(Answered::Overridden));
         assert_eq!(wished.exit_code(), 3);
-        assert!(wished.to_string().starts_with("the overridden answer"), "{wished}");
+        assert_eq!(
+            wished.to_string(),
+            "the overridden answer cannot be given: storage.get has no such result: x"
+        );
+    }
+
+    #[test]
+    fn a_walk_that_changes_no_answer_asks_whether_it_is_the_same() {
+        struct Looks;
+        impl Stepper for Looks {
+            fn before(&self, _step: &Step) -> StepAnswer {
+                StepAnswer::Go
+            }
+        }
+        let stepped = Options { stepper: Some(Arc::new(Looks)), ..Options::default() };
+        let overridden =
+            Options { overrides: [(3, Override::Error("x".to_owned()))].into(), ..Options::default() };
+        let recorded = observed(Answered::Recorded);
+        assert_eq!(mode(true, &stepped, &recorded), Mode::Exact);
+        assert_eq!(mode(true, &stepped, &observed(Answered::Overridden)), Mode::Overridden);
+        // What was asked for is no exact replay, though the call did not come.
+        assert_eq!(mode(true, &overridden, &recorded), Mode::Overridden);
+        assert_eq!(mode(false, &stepped, &recorded), Mode::WhatIf);
     }
 }

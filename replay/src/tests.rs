@@ -229,6 +229,22 @@ fn a_guest_that_saw_a_secret_and_differs_is_secret_dependent_only_with_its_own_b
 }
 
 #[test]
+fn a_guest_that_was_given_a_callers_credentials_and_differs_is_secret_dependent() {
+    let verdict = |name: &str, value: &str, does: &[Does]| {
+        let mut script = three().script();
+        script.header.run.http.headers = vec![(name.to_owned(), value.to_owned())];
+        play(script, Rules::default(), Mode::Exact, does, Ok(response(b"ok"))).report.verdict
+    };
+    let (same, other) = ([get("a"), get("b"), get("c")], [get("a"), get("x"), get("c")]);
+    assert_eq!(verdict("authorization", "Bearer dG9r", &other), Verdict::SecretDependent);
+    // What it does with them replays as long as it hands them on, and nothing is excluded then.
+    assert_eq!(verdict("authorization", "Bearer dG9r", &same), Verdict::Identical);
+    // Nothing stood there that could have been replaced; or no credential is called so.
+    assert_eq!(verdict("authorization", "", &other), Verdict::Diverged);
+    assert_eq!(verdict("accept", "text/html", &other), Verdict::Diverged);
+}
+
+#[test]
 fn credentials_that_the_guest_made_itself_match_by_their_shape() {
     let args = |value: &str| json!({"headers": [{"name": "Authorization", "value": value}], "url": "u"});
     let trace = || made().call("http.fetch", &args("Basic abc="), &json!({"Ok": 1}));
@@ -334,7 +350,7 @@ fn an_answer_that_cannot_be_read_ends_the_replay_with_its_own_reason() {
         let Does::Call(function, args) = get(key) else { panic!("a call") };
         player.call(function, &packed(&args))
     };
-    let why = "the result of storage.get is none: no such case";
+    let why = "storage.get has no such result: no such case";
     let recorded = player(Unmatched::Error);
     asks(&recorded, "a");
     recorded.ended(why);

@@ -463,8 +463,42 @@ async fn a_corpus_clusters_what_differs_and_leaves_out_what_is_damaged() {
     assert_eq!(report.exit_code(), 1);
     let junit = report.junit();
     assert!(junit.contains("tests=\"3\" failures=\"2\"") && junit.contains("<failure"), "{junit}");
+    assert_eq!(report.fuel, None, "nobody asked");
     let same = vec![case("a", Ok(recorded))];
     assert_eq!(corpus::run(&replayer, same, &Options::default(), |_, _| ()).await.exit_code(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corpus_sums_the_fuel_of_both_bundles_and_names_the_run_that_needs_the_most() {
+    let replayer = replayer();
+    let [one, keys, two, three, _] = BASE;
+    let busier = scripted::bundle("scripted", "2.0.0", &[one, keys, two, three, Op::Work(3_000)], "done");
+    let recorded = record_script(&BASE).await;
+    let case = |name: &str, given: Result<Recorded, ReplayError>| Case {
+        name: name.to_owned(),
+        load: Box::pin(async move { given }),
+    };
+    let cases = vec![
+        case("a", Ok(recorded.clone())),
+        case("b", Ok(recorded)),
+        case("c", Err(ReplayError::Damage(Damage::Digest))),
+    ];
+    let options = Options { bundle: Candidate::Archive(busier.into()), fuel: true, ..Options::default() };
+    let report = corpus::run(&replayer, cases, &options, |_, _| ()).await;
+    assert_eq!((report.same, report.unusable), (2, 1), "{}", report.text());
+    let fuel = report.fuel.as_ref().unwrap();
+    let each = report.cases[0].fuel.unwrap();
+    assert_eq!((fuel.runs, report.cases[1].fuel, report.cases[2].fuel), (2, Some(each), None));
+    assert_eq!(
+        (fuel.sum.recorded_bundle, fuel.sum.candidate),
+        (each.recorded_bundle * 2, each.candidate * 2)
+    );
+    assert_eq!((fuel.sum.ratio, fuel.most_ratio), (each.ratio, each.ratio));
+    assert!((2.5..3.0).contains(&each.ratio) && ["a", "b"].contains(&fuel.most.as_str()), "{fuel:?}");
+    assert!(report.text().contains("(x2."), "{}", report.text());
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["fuel"]["candidate"], fuel.sum.candidate, "{json}");
+    replayer.idle().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,7 @@ pub async fn run(args: &ReplayArgs, vault: &Arc<Vault>, output: &Output) -> Resu
             Candidate::Archive(bundle_of(hash, vault, fleet).await?)
         }
     };
-    let options = Options { bundle, unmatched: args.unmatched, ..Options::default() };
+    let options = Options { bundle, unmatched: args.unmatched, fuel: args.fuel, ..Options::default() };
     let replayer = replayer(vault, args.jobs)?;
     let bar = bar(cases.len(), output);
     let mut diverged = 0_u64;

@@ -49,6 +49,9 @@ pub struct ReplayArgs {
     /// All recorded runs that match, in parallel
     #[arg(long)]
     pub corpus: bool,
+    /// With --corpus and --bundle: counts what both bundles compute, in fuel; takes about three times as long
+    #[arg(long, requires_all = ["corpus", "bundle"])]
+    pub fuel: bool,
     /// With --corpus: at most so many runs, the newest
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,

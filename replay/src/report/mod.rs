@@ -43,7 +43,7 @@ impl Verdict {
 pub enum Mode {
     /// Is it the same?
     Exact,
-    /// The same bundle, with other answers or step by step.
+    /// The same bundle, with other answers: by `--override`, or by hand at a step.
     Overridden,
     /// Another bundle.
     WhatIf,
@@ -216,8 +216,11 @@ impl Report {
 }
 
 fn verdict(script: &Script, mode: Mode, found: &Comparison) -> Verdict {
-    // The guest saw tokens in the place of these as well, though nobody gave it a secret.
-    let credentials = script.header.run.http.headers.iter().any(|(name, _)| is_sensitive(name));
+    // Every header of the request is given to the guest: of these it saw the value then and a token now, though no secret of the install's
+    // reached it. (The gateway hands on neither `authorization` nor cookies; `/v1/execute` hands on whatever its caller sends.) An empty
+    // value has no token.
+    let headers = &script.header.run.http.headers;
+    let credentials = headers.iter().any(|(name, value)| !value.is_empty() && is_sensitive(name));
     match (found.divergences.is_empty(), mode) {
         (true, _) => Verdict::Identical,
         (false, Mode::Exact) if script.trailer.secrets_read || credentials => Verdict::SecretDependent,

@@ -117,7 +117,7 @@ impl Tape {
             Self::Replaying(player) => match player.call(function, &args(Args::default()).encoded()) {
                 Played::Result(result) => wire::decode(&result).map(Turn::Played).map_err(|error| {
                     let why = longshore_service::errors::chain(&error).to_string();
-                    format!("what the trace has as the result of {function} is none: {why}")
+                    format!("{function} has no such result: {why}")
                 }),
                 Played::End(why) => Err(why),
             },

@@ -172,7 +172,7 @@ fn step<R: DeserializeOwned>(
                 Ok(result) => Ok(Step::Played(result)),
                 Err(error) => {
                     let why = longshore_service::errors::chain(&error);
-                    Err(ended(scope, format!("the trace's result of {function} is none: {why}")))
+                    Err(ended(scope, format!("{function} has no such result: {why}")))
                 }
             },
             Played::End(why) => Err(ended(scope, why)),
