@@ -1,8 +1,8 @@
 //! What it costs a call that its run is published or recorded: the same guest, installed three times, with capture off, events and record.
 //!
 //! All three are called by `/api/ext` on one shim and one worker, in turn, and Redis is one of the benchmark's own. Three guests: hello-rust,
-//! which is short, one that calls the host so often that little else is left, and hello-js, which carries a JavaScript engine as most do. Last, Redis stands still while runs are recorded: the
-//! calls must not notice.
+//! which is short, one that calls the host so often that little else is left, and hello-js, which carries a JavaScript engine as most do.
+//! Last, Redis stands still while runs are recorded: the calls must not notice.
 
 mod stall;
 mod subject;
