@@ -127,7 +127,7 @@ impl TraceMetrics {
             ),
             dropped: metrics.register(
                 "worker_traces_dropped",
-                "Traces lost: the queue was full, they were too large, or Redis or the bundle store refused them",
+                "Traces lost: the queue was full, they were too large, Redis or the bundle store refused them, or the process ended first",
                 Counter::default(),
             ),
             queue_traces: metrics.register(
@@ -158,6 +158,8 @@ struct Shared {
     metrics: TraceMetrics,
     /// Write what waits, then end.
     stop: CancellationToken,
+    /// End now, whatever waits.
+    abandon: CancellationToken,
     /// The task has ended.
     ended: CancellationToken,
 }
@@ -166,6 +168,8 @@ struct Shared {
 struct Queue {
     traces: VecDeque<(Pack, usize)>,
     bytes: usize,
+    /// Taken out, and neither published nor dropped yet.
+    under_way: usize,
 }
 
 /// Where traces go.
@@ -198,23 +202,25 @@ impl TracePublisher {
             full: Notify::new(),
             metrics,
             stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
             ended: CancellationToken::new(),
         });
         let task = Arc::clone(&shared);
         tasks.spawn_background("trace-publisher", async move {
-            // Also when the task panics: nobody waits for it in vain.
-            let _ended = task.ended.clone().drop_guard();
-            task.run(&stores).await;
+            // Also when the task panics or is dropped: nobody waits for it in vain, and what it leaves is counted.
+            let _ends = Ends(&task);
+            let _ = task.abandon.run_until_cancelled(task.run(&stores)).await;
         });
         Ok(Some(Self(shared)))
     }
 
-    /// Writes what waits, for `patience` at most, and ends the task. Traces that come afterwards are dropped.
+    /// Writes what waits, for `patience` at most, and ends the task. Traces that are left, and those that come afterwards, are dropped and
+    /// counted; one that is on its way then may arrive all the same.
     pub async fn close(&self, patience: Duration) {
         self.0.stop.cancel();
         if tokio::time::timeout(patience, self.0.ended.cancelled()).await.is_err() {
-            let traces = self.0.queue.lock().traces.len();
-            tracing::warn!(traces, "traces are left behind: Redis did not take them in time");
+            self.0.abandon.cancel();
+            self.0.end();
         }
     }
 }
@@ -249,7 +255,42 @@ impl TraceSink for TracePublisher {
     }
 }
 
+/// The task, while it is there.
+struct Ends<'s>(&'s Shared);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl Shared {
+    /// Takes no more, and counts what is left as lost. Again, it finds nothing.
+    fn end(&self) {
+        // First, and asked for behind the lock: what comes from now on is refused, so nothing is left uncounted.
+        self.ended.cancel();
+        let left = {
+            let mut queue = self.queue.lock();
+            let left = std::mem::take(&mut *queue);
+            self.show(&queue);
+            left
+        };
+        let traces = left.traces.len() + left.under_way;
+        if traces > 0 {
+            self.metrics.dropped.inc_by(traces as u64);
+            tracing::warn!(traces, "traces are left behind: they were not written before the process ended");
+        }
+    }
+
+    /// So many of those that are under way have come to their end, this many of them lost.
+    fn settle(&self, traces: usize, lost: usize) {
+        let mut queue = self.queue.lock();
+        // None: the end came first, and has counted them.
+        let lost = lost.min(queue.under_way);
+        queue.under_way = queue.under_way.saturating_sub(traces);
+        self.metrics.dropped.inc_by(lost as u64);
+    }
+
     /// Whether to wait for more would be to lose it: there is a whole batch, or half of what has room.
     fn is_due(&self, queue: &Queue) -> bool {
         let (traces, bytes) = self.bounds;
@@ -315,6 +356,7 @@ impl Shared {
         let taken: Vec<_> = queue.traces.drain(..count).collect();
         let bytes: usize = taken.iter().map(|(_, cost)| cost).sum();
         queue.bytes = queue.bytes.saturating_sub(bytes);
+        queue.under_way += count;
         self.show(&queue);
         taken.into_iter().map(|(pack, _)| pack).collect()
     }
@@ -326,7 +368,7 @@ impl Shared {
             tokio::task::spawn_blocking(move || batch.into_iter().map(|pack| pack()).collect::<Vec<_>>());
         let Ok(recorded) = packing.await else {
             tracing::error!(traces = count, "packing traces ended early");
-            self.metrics.dropped.inc_by(count as u64);
+            self.settle(count, count);
             return Vec::new();
         };
         let mut packed = Vec::with_capacity(count);
@@ -339,7 +381,7 @@ impl Shared {
                 Ok(trace) => packed.push(trace),
                 Err(error) => {
                     tracing::warn!(error, "a trace is dropped");
-                    self.metrics.dropped.inc();
+                    self.settle(1, 1);
                 }
             }
         }
@@ -347,16 +389,20 @@ impl Shared {
     }
 
     fn count(&self, results: &[Result<bool, TraceStoreError>]) {
+        let mut lost = 0;
         for result in results {
             match result {
-                Ok(_) => self.metrics.published.inc(),
+                Ok(_) => {
+                    self.metrics.published.inc();
+                }
                 // Refused by a server that is there: too large, no memory, read-only. It would refuse it again.
                 Err(error) => {
                     tracing::warn!(error = chain(error).to_string(), "a trace is refused");
-                    self.metrics.dropped.inc()
+                    lost += 1;
                 }
-            };
+            }
         }
+        self.settle(results.len(), lost);
     }
 }
 
@@ -388,6 +434,7 @@ mod tests {
             full: Notify::new(),
             metrics: TraceMetrics::default(),
             stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
             ended: CancellationToken::new(),
         }))
     }
@@ -415,6 +462,37 @@ mod tests {
         publisher.take(5_000, never());
         assert_eq!(publisher.0.metrics.dropped.get(), 1);
         assert_eq!(publisher.0.metrics.queue_traces.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_when_the_process_ends_is_counted_once() {
+        let publisher = publisher(10, 1 << 20);
+        (0..5).for_each(|_| publisher.take(100, never()));
+        // Some are on their way to a Redis that does not answer.
+        assert_eq!(publisher.0.next().len(), 5);
+        (0..3).for_each(|_| publisher.take(100, never()));
+        publisher.0.settle(1, 1);
+        assert_eq!(publisher.0.metrics.dropped.get(), 1);
+        publisher.close(Duration::from_secs(1)).await;
+        assert_eq!(publisher.0.metrics.dropped.get(), 8);
+        assert_eq!(publisher.0.metrics.queue_traces.get(), 0);
+        // What comes to its end afterwards has been counted, and what comes now is refused.
+        publisher.0.settle(4, 4);
+        drop(Ends(&publisher.0));
+        assert_eq!(publisher.0.metrics.dropped.get(), 8);
+        publisher.take(100, never());
+        assert_eq!(publisher.0.metrics.dropped.get(), 9);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_written_everything_leaves_nothing_to_count() {
+        let publisher = publisher(10, 1 << 20);
+        publisher.take(100, never());
+        assert_eq!(publisher.0.next().len(), 1);
+        publisher.0.count(&[Ok(true)]);
+        drop(Ends(&publisher.0));
+        publisher.close(Duration::from_secs(60)).await;
+        assert_eq!((publisher.0.metrics.published.get(), publisher.0.metrics.dropped.get()), (1, 0));
     }
 
     #[test]

@@ -39,13 +39,12 @@ impl Recorded for HttpHeader {
 }
 
 /// Headers whose value is a credential, whoever made it.
-fn header_shown(name: &str, value: &String, room: &mut Room<'_>) {
+fn header_shown(name: &str, value: &str, room: &mut Room<'_>) {
     let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE];
     let secret = secret.iter().map(HeaderName::as_str).chain(["x-api-key", "x-auth-token"]);
-    let name_shown = name.to_owned();
     match secret.into_iter().any(|n| n.eq_ignore_ascii_case(name)) {
-        true => (name_shown, Hidden).record(room),
-        false => (name_shown, value).record(room),
+        true => (name, Hidden).record(room),
+        false => (name, value).record(room),
     }
 }
 
@@ -279,7 +278,7 @@ fn head_shown(request: &Request<WasiBody>, object: &mut Fields<'_, '_>) {
     object.field("headers", |room| {
         let headers: Vec<_> = request.headers().iter().collect();
         room.list(headers.into_iter(), |(name, value), room| {
-            header_shown(name.as_str(), &String::from_utf8_lossy(value.as_bytes()).into_owned(), room);
+            header_shown(name.as_str(), &String::from_utf8_lossy(value.as_bytes()), room);
         });
     });
 }

@@ -225,6 +225,12 @@ pub trait Recorded {
     fn record(&self, room: &mut Room<'_>);
 }
 
+impl Recorded for str {
+    fn record(&self, room: &mut Room<'_>) {
+        room.text(self);
+    }
+}
+
 impl Recorded for String {
     fn record(&self, room: &mut Room<'_>) {
         room.text(self);
