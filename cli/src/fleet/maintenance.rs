@@ -84,21 +84,34 @@ pub fn tenant(command: &TenantCommand, output: &Output) -> Result<ExitCode, Fail
         let request = PurgeRequest { confirm: args.confirm.clone() };
         let purged: PurgeResponse = client.work(Route::of_tenant(&args.tenant, ["purge"]), &request).await?;
         // What `longshore replay` keeps of it on this machine goes, too; on others it goes after 7 days.
-        if let Err(error) = Vault::forget(&args.tenant) {
-            let reason =
-                format!("runs of {} that `longshore replay` has kept here are left: {error}", args.tenant);
-            return Err(Failure::new(Exit::Failed, "runs_left", reason));
-        }
-        output.result(&purged, || {
-            let mut lines = vec![format!("tenant {}: {}", purged.tenant, removed(&purged.removed))];
-            lines.extend(purged.left.iter().map(|left| format!("  left: {}", printable(left))));
-            if !purged.left.is_empty() {
-                lines.push("purge again to remove what is left".to_owned());
-            }
-            lines.join("\n")
-        });
-        Ok(if purged.left.is_empty() { Exit::Ok.into() } else { Exit::Failed.into() })
+        let kept = Vault::forget(&args.tenant);
+        Ok(report(purged, kept, output).into())
     })
+}
+
+/// Says what was removed, and after it what this machine could not remove: the fleet's part is done, whatever became of the copies here.
+fn report(mut purged: PurgeResponse, kept: std::io::Result<()>, output: &Output) -> Exit {
+    let text = told(&purged);
+    if let Err(error) = &kept {
+        purged.left.push(format!("copies of its runs on this machine: {error}"));
+    }
+    output.result(&purged, || text);
+    if let Err(error) = &kept {
+        output.note(format!(
+            "warning: what `longshore replay` has kept of it on this machine is left: remove it by hand: {error}"
+        ));
+    }
+    if purged.left.is_empty() { Exit::Ok } else { Exit::Failed }
+}
+
+/// What the fleet has removed, and what it could not.
+fn told(purged: &PurgeResponse) -> String {
+    let mut lines = vec![format!("tenant {}: {}", purged.tenant, removed(&purged.removed))];
+    lines.extend(purged.left.iter().map(|left| format!("  left: {}", printable(left))));
+    if !purged.left.is_empty() {
+        lines.push("purge again to remove what is left".to_owned());
+    }
+    lines.join("\n")
 }
 
 /// Runs `longshore gc`.
@@ -166,4 +179,24 @@ pub fn audit(args: &AuditArgs, output: &Output) -> Result<ExitCode, Failure> {
         });
         Ok(Exit::Ok.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_admin::api::Removed;
+
+    use super::*;
+
+    #[test]
+    fn a_purge_is_reported_whatever_became_of_the_copies_here() {
+        let purged =
+            || PurgeResponse { tenant: "t-1".to_owned(), removed: Removed::default(), left: Vec::new() };
+        let denied = || Err(std::io::Error::other("/home/a/traces/b: permission denied"));
+        for output in [Output::new(false), Output::new(true)] {
+            assert_eq!(report(purged(), Ok(()), &output), Exit::Ok);
+            assert_eq!(report(purged(), denied(), &output), Exit::Failed);
+        }
+        let text = told(&PurgeResponse { left: vec!["a: b".to_owned()], ..purged() });
+        assert!(text.starts_with("tenant t-1: ") && text.contains("  left: a: b"), "{text}");
+    }
 }

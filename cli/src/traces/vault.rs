@@ -111,16 +111,16 @@ fn traces_of(root: &Path, tenant: &TenantId) -> PathBuf {
     root.join("traces").join(longshore_trace::digest(tenant.as_str().as_bytes()).hex())
 }
 
+/// One that is left does not keep the other.
 fn forget_in(root: &Path, tenant: &TenantId) -> std::io::Result<()> {
-    for dir in [traces_of(root, tenant), root.join("objects")] {
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(std::io::Error::new(error.kind(), format!("{}: {error}", dir.display())));
-            }
-            _ => {}
+    let left = |dir: PathBuf| match std::fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Some(format!("{}: {error}", dir.display()))
         }
-    }
-    Ok(())
+        _ => None,
+    };
+    let left: Vec<_> = [traces_of(root, tenant), root.join("objects")].into_iter().filter_map(left).collect();
+    if left.is_empty() { Ok(()) } else { Err(std::io::Error::other(left.join(", "))) }
 }
 
 /// The files below a folder, with when they were used last and their sizes.
@@ -216,9 +216,13 @@ mod tests {
         assert_eq!(vault.trace(&gone, execution, Some(1)), None);
         assert_eq!(vault.object(payload), None);
         assert_eq!(vault.trace(&other, execution, None).as_deref(), Some(&b"theirs"[..]));
-        // What cannot be removed is named.
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(forget_in(file.path(), &gone).is_err());
+        // What cannot be removed is named, and the other goes all the same.
+        vault.keep_object(payload, b"a payload of the tenant's");
+        let stuck = traces_of(dir.path(), &gone);
+        std::fs::write(&stuck, b"no folder").unwrap();
+        let error = forget_in(dir.path(), &gone).unwrap_err().to_string();
+        assert!(error.contains(stuck.to_str().unwrap()) && !error.contains("objects"), "{error}");
+        assert_eq!(vault.object(payload), None);
     }
 
     #[test]
