@@ -1,6 +1,8 @@
 //! Debug events: what a Redis stream entry holds (interop 3.6 and 8). The existing consumer reads the fields of the
 //! reference; newer kinds go into `kind` and `data`, `stream` stays `log`, `stdout` or `stderr`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContentHash, ExecutionId, ExtensionId, TenantId};
@@ -208,8 +210,7 @@ impl DebugEvent {
         prefix.strip_suffix(':').unwrap_or(prefix)
     }
 
-    /// Gives the fields in the order in which they are written; optional ones are left out when unknown. Message and data are last, in this
-    /// order, so that what holds several events can write its own.
+    /// Gives the fields in the order in which they are written; optional ones are left out when unknown.
     pub fn each_field(&self, mut field: impl FnMut(&'static str, &str)) {
         field("ts", &iso8601(self.at_ms));
         field("level", self.level.as_str());
@@ -233,6 +234,57 @@ impl DebugEvent {
             field("data", data.as_str());
         }
     }
+}
+
+/// The field of an entry that has the events that share it: a JSON array of objects with `at_ms`, `kind`, `level` (left out: the entry's)
+/// and `data` (left out: none). Their messages are the further lines of the entry's message.
+pub const MORE: &str = "more";
+
+/// One of the events of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part<'e> {
+    /// What, as the stream spells it.
+    pub kind: Cow<'e, str>,
+    /// For people.
+    pub message: &'e str,
+    /// What it has of its own; none: it is the first, whose other fields are the entry's.
+    pub own: Option<Own>,
+}
+
+/// What an event that shares an entry does not take from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// When, as milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How serious, as the stream spells it; none: as the entry.
+    pub level: Option<String>,
+    /// For programs.
+    pub data: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Shared {
+    at_ms: u64,
+    kind: String,
+    level: Option<String>,
+    data: Option<serde_json::Value>,
+}
+
+/// The events of an entry, by its fields `kind`, `message` and `more`, in their order. A `more` that is none (only a stranger writes such a
+/// one) leaves the entry one event.
+pub fn parts<'e>(kind: &'e str, message: &'e str, more: Option<&str>) -> Vec<Part<'e>> {
+    let shared: Vec<Shared> = more.and_then(|more| serde_json::from_str(more).ok()).unwrap_or_default();
+    if shared.is_empty() {
+        return vec![Part { kind: kind.into(), message, own: None }];
+    }
+    let mut lines = message.split('\n');
+    let first = Part { kind: kind.into(), message: lines.next().unwrap_or_default(), own: None };
+    let others = shared.into_iter().map(|Shared { at_ms, kind, level, data }| Part {
+        kind: kind.into(),
+        message: lines.next().unwrap_or_default(),
+        own: Some(Own { at_ms, level, data }),
+    });
+    std::iter::once(first).chain(others).collect()
 }
 
 /// Cuts at a character boundary at or below `max` bytes; says whether it cut.
@@ -265,6 +317,34 @@ mod tests {
         assert!(truncate(&mut text, 5));
         assert_eq!(text, "aé");
         assert!(!truncate(&mut text, 5));
+    }
+
+    #[test]
+    fn an_entry_comes_apart_into_the_events_that_share_it() {
+        let more = r#"[{"at_ms":7,"kind":"handler_start"},{"at_ms":9,"kind":"usage","level":"debug","data":{"a":1}}]"#;
+        let own = |at_ms, level: Option<&str>, data| Some(Own { at_ms, level: level.map(Into::into), data });
+        let part = |kind: &'static str, message, own| Part { kind: kind.into(), message, own };
+        assert_eq!(
+            parts("context", "GET /\nhandler\n3 us", Some(more)),
+            [
+                part("context", "GET /", None),
+                part("handler_start", "handler", own(7, None, None)),
+                part("usage", "3 us", own(9, Some("debug"), Some(serde_json::json!({ "a": 1 })))),
+            ]
+        );
+        // Fewer lines than events, and the other way round: nothing of what there is stands for something else.
+        let short = parts("context", "GET /", Some(more));
+        assert_eq!(short.iter().map(|part| part.message).collect::<Vec<_>>(), ["GET /", "", ""]);
+        assert_eq!(parts("log", "two\nlines", None), [part("log", "two\nlines", None)]);
+        for nonsense in
+            ["", "{}", "[]", "[7]", "[{}]", "[{\"kind\":\"x\"}]", "[{\"at_ms\":-1,\"kind\":\"x\"}]"]
+        {
+            assert_eq!(
+                parts("log", "two\nlines", Some(nonsense)),
+                parts("log", "two\nlines", None),
+                "{nonsense}"
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use longshore_proto::event::{MORE, Part, iso8601, parts};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands as _, AsyncConnectionConfig};
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{paths, wait};
 
-/// One entry of a stream: its id under `id`, and its fields.
+/// One event of a stream: the id of its entry under `id`, and its fields.
 pub type Event = BTreeMap<String, String>;
 
 /// A server and its port.
@@ -120,7 +121,7 @@ impl Redis {
                 let mut event: Event =
                     entry.map.into_iter().map(|(name, value)| (name, text(value))).collect();
                 event.insert("id".to_owned(), entry.id);
-                events.push(event);
+                events.extend(apart(event));
             }
             if enough(&events) {
                 return events;
@@ -133,7 +134,7 @@ impl Redis {
         }
     }
 
-    /// The number of events in the stream `key` now.
+    /// The number of entries in the stream `key` now.
     pub async fn len(&self, key: &str) -> usize {
         self.connection().await.xlen(key).await.unwrap()
     }
@@ -178,6 +179,28 @@ impl Redis {
     pub async fn ttl(&self, key: &str) -> i64 {
         redis::cmd("TTL").arg(key).query_async(&mut self.connection().await).await.unwrap()
     }
+}
+
+/// The events that share an entry, as if each had one.
+fn apart(entry: Event) -> Vec<Event> {
+    let (kind, message) = (field(&entry, "kind"), field(&entry, "message"));
+    let parts = parts(kind, message, entry.get(MORE).map(String::as_str));
+    let event = |part: Part<'_>| {
+        let mut event = entry.clone();
+        event.remove(MORE);
+        if entry.contains_key("message") {
+            event.insert("message".to_owned(), part.message.to_owned());
+        }
+        if let Some(own) = part.own {
+            event.insert("kind".to_owned(), part.kind.into_owned());
+            event.insert("ts".to_owned(), iso8601(own.at_ms));
+            event.extend(own.level.map(|level| ("level".to_owned(), level)));
+            event.remove("data");
+            event.extend(own.data.map(|data| ("data".to_owned(), data.to_string())));
+        }
+        event
+    };
+    parts.into_iter().map(event).collect()
 }
 
 /// Every string in a reply, a line each.

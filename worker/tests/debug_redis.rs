@@ -236,10 +236,10 @@ async fn the_host_calls_of_a_run_share_an_entry_and_each_counts_as_published() {
     let got =
         until(async || Some(entries(&mut redis, "ext-debug:a:ext-1").await).filter(|e| e.len() == 2)).await;
     assert_eq!(got[0]["message"], "storage.get ok\nstorage.put ok\nhttp.fetch ok");
-    let data: serde_json::Value = serde_json::from_str(&got[0]["data"]).unwrap();
-    let names: Vec<_> = data["calls"].as_array().unwrap().iter().map(|call| call["name"].clone()).collect();
-    assert_eq!(names, ["storage.get", "storage.put", "http.fetch"]);
-    assert_eq!(data["calls"][0]["at_ms"], 1_793_361_600_123_u64);
+    assert_eq!(got[0]["data"], r#"{"name":"storage.get"}"#);
+    let more: serde_json::Value = serde_json::from_str(&got[0]["more"]).unwrap();
+    let call = |name| serde_json::json!({ "at_ms": 1_793_361_600_123_u64, "kind": "host_call", "data": { "name": name } });
+    assert_eq!(more, serde_json::json!([call("storage.put"), call("http.fetch")]));
     assert_eq!(got[1]["message"], "after");
     assert_eq!(worker.value("longshore_worker_debug_published_total"), 4);
 }

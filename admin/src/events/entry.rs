@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use longshore_proto::event::iso8601;
+use longshore_proto::event::{MORE, Part, iso8601, parts};
 use longshore_proto::{ExtensionId, TenantId};
 use redis::Value;
 use serde_json::{Map, json};
@@ -46,12 +46,11 @@ pub(super) struct Event {
     /// Its stream.
     pub key: Arc<str>,
     pub id: Id,
-    /// A line; of host calls that share an entry, a line for each.
-    pub lines: Bytes,
+    /// A line for each event that shares the entry, with its level.
+    lines: Vec<(usize, Bytes)>,
     tenant: String,
     extension: String,
     request: String,
-    level: usize,
 }
 
 impl Event {
@@ -60,9 +59,10 @@ impl Event {
         let id = Id::parse(&entry.id)?;
         let mut fields: Map<String, serde_json::Value> =
             entry.map.into_iter().filter_map(|(name, value)| Some((name, text(value)?.into()))).collect();
+        let more = fields.remove(MORE);
         let own = |name: &str| fields.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
         let (tenant, extension, request) = (own("tenant"), own("extension"), own("request"));
-        let level = rank(&own("level")).unwrap_or(USUAL);
+        let (kind, message) = (own("kind"), own("message"));
         // In Redis everything is text.
         let data = serde_json::from_str::<serde_json::Value>(&own("data")).ok();
         let attempt = own("attempt").parse::<u32>().ok();
@@ -71,38 +71,27 @@ impl Event {
         fields.extend(attempt.map(|attempt| ("attempt".to_owned(), attempt.into())));
         fields.insert("truncated".to_owned(), truncated.into());
         fields.insert("id".to_owned(), entry.id.into());
-        let lines = match host_calls(&mut fields) {
-            None => line(&serde_json::Value::Object(fields)),
-            Some(calls) => lines_of(fields, calls),
-        };
-        Some(Self { key: key.clone(), id, lines, tenant, extension, request, level })
+        let parts = parts(&kind, &message, more.as_ref().and_then(|more| more.as_str()));
+        let lines = parts.into_iter().map(|part| line_of(&fields, part)).collect();
+        Some(Self { key: key.clone(), id, lines, tenant, extension, request })
     }
 }
 
-/// The host calls that an entry holds, taken out of it.
-fn host_calls(fields: &mut Map<String, serde_json::Value>) -> Option<Vec<serde_json::Value>> {
-    if fields.get("kind").and_then(serde_json::Value::as_str) != Some("host_call") {
-        return None;
+/// The line of an event as if it had the entry for itself, and its level.
+fn line_of(entry: &Map<String, serde_json::Value>, part: Part<'_>) -> (usize, Bytes) {
+    let mut fields = entry.clone();
+    if fields.contains_key("message") {
+        fields.insert("message".to_owned(), part.message.into());
     }
-    match fields.get_mut("data")?.get_mut("calls")?.take() {
-        serde_json::Value::Array(calls) if !calls.is_empty() => Some(calls),
-        _ => None,
+    if let Some(own) = part.own {
+        fields.insert("kind".to_owned(), part.kind.into());
+        fields.insert("ts".to_owned(), iso8601(own.at_ms).into());
+        fields.extend(own.level.map(|level| ("level".to_owned(), level.into())));
+        fields.remove("data");
+        fields.extend(own.data.map(|data| ("data".to_owned(), data)));
     }
-}
-
-/// A line for each call, as if each had an entry: with its own line of the message, its own time and its own data.
-fn lines_of(mut fields: Map<String, serde_json::Value>, calls: Vec<serde_json::Value>) -> Bytes {
-    let message = fields.get("message").and_then(|message| message.as_str()).unwrap_or_default().to_owned();
-    let mut messages = message.lines();
-    let mut lines = Vec::new();
-    for mut call in calls {
-        let at = call.as_object_mut().and_then(|call| call.remove("at_ms")).and_then(|at| at.as_u64());
-        fields.extend(at.map(|at| ("ts".to_owned(), iso8601(at).into())));
-        fields.insert("message".to_owned(), messages.next().unwrap_or_default().into());
-        fields.insert("data".to_owned(), call);
-        lines.extend(line(&fields));
-    }
-    lines.into()
+    let level = fields.get("level").and_then(|level| rank(level.as_str()?)).unwrap_or(USUAL);
+    (level, line(&fields))
 }
 
 fn text(value: Value) -> Option<String> {
@@ -154,12 +143,32 @@ pub struct Want {
 }
 
 impl Want {
-    /// Whether an event is wanted. Names of streams are lower-cased, so two tenants may share one: the event itself says whose it is.
-    pub(super) fn takes(&self, event: &Event) -> bool {
+    /// Whether anything of an entry is wanted. Names of streams are lower-cased, so two tenants may share one: the entry itself says whose
+    /// it is.
+    pub(super) fn wants(&self, event: &Event) -> bool {
         self.tenant.as_str() == event.tenant
             && self.extension.as_ref().is_none_or(|wanted| wanted.as_str() == event.extension)
             && self.request.as_ref().is_none_or(|wanted| *wanted == event.request)
-            && self.level.is_none_or(|least| event.level >= least)
+            && self.lines(event).next().is_some()
+    }
+
+    /// What is wanted of an entry, if anything is.
+    pub(super) fn of(&self, event: &Event) -> Option<Bytes> {
+        let mut lines = self.wants(event).then(|| self.lines(event))?;
+        Some(match event.lines.len() {
+            1 => lines.next()?.clone(),
+            _ => lines
+                .fold(Vec::new(), |mut all, line| {
+                    all.extend_from_slice(line);
+                    all
+                })
+                .into(),
+        })
+    }
+
+    fn lines<'e>(&self, event: &'e Event) -> impl Iterator<Item = &'e Bytes> + use<'e> {
+        let least = self.level.unwrap_or_default();
+        event.lines.iter().filter(move |(level, _)| *level >= least).map(|(_, line)| line)
     }
 }
 
@@ -174,6 +183,23 @@ mod tests {
         Event::read(&Arc::from("k"), entry).unwrap()
     }
 
+    fn all_of(tenant: &str) -> Want {
+        Want {
+            tenant: tenant.parse().unwrap(),
+            extension: None,
+            request: None,
+            level: None,
+            since_ms: None,
+            follow: false,
+        }
+    }
+
+    fn shown(want: &Want, event: &Event) -> Vec<serde_json::Value> {
+        let text = want.of(event).unwrap();
+        assert!(text.ends_with(b"\n"), "{text:?}");
+        std::str::from_utf8(&text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     #[test]
     fn an_entry_becomes_a_line_whose_data_is_json_again() {
         let event = event(&[
@@ -183,9 +209,8 @@ mod tests {
             ("attempt", "2"),
             ("truncated", "1"),
         ]);
-        let text = std::str::from_utf8(&event.lines).unwrap();
-        assert_eq!(text.matches('\n').count(), 1, "{text}");
-        let json: serde_json::Value = serde_json::from_str(text).unwrap();
+        let [json] = shown(&all_of("t"), &event).try_into().unwrap();
+        assert_eq!(json["message"], "two\nlines");
         assert_eq!(json["data"]["a"], 1);
         assert_eq!(
             (&json["attempt"], &json["truncated"], &json["id"]),
@@ -195,54 +220,53 @@ mod tests {
     }
 
     #[test]
-    fn host_calls_that_share_an_entry_are_lines_of_their_own() {
+    fn events_that_share_an_entry_are_lines_of_their_own() {
         let event = event(&[
             ("ts", "1970-01-01T00:00:00.007Z"),
-            ("kind", "host_call"),
-            ("message", "storage.get ok\nhttp.fetch denied"),
-            ("data", r#"{"calls":[{"at_ms":7,"name":"storage.get"},{"at_ms":9,"name":"http.fetch"}]}"#),
+            ("tenant", "t"),
+            ("kind", "response"),
+            ("level", "info"),
+            ("message", "200\n9 us"),
+            ("data", r#"{"status":200}"#),
+            ("more", r#"[{"at_ms":9,"kind":"usage","level":"debug","data":{"cpu_us":9}}]"#),
         ]);
-        let lines: Vec<serde_json::Value> = std::str::from_utf8(&event.lines)
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        let shown: Vec<_> = lines.iter().map(|l| (&l["ts"], &l["message"], &l["data"])).collect();
-        assert_eq!(
-            shown,
-            [
-                (
-                    &json!("1970-01-01T00:00:00.007Z"),
-                    &json!("storage.get ok"),
-                    &json!({"name": "storage.get"})
-                ),
-                (
-                    &json!("1970-01-01T00:00:00.009Z"),
-                    &json!("http.fetch denied"),
-                    &json!({"name": "http.fetch"})
-                ),
-            ]
-        );
+        let common = json!({ "tenant": "t", "id": "1500-2", "truncated": false });
+        let of = |mut own: serde_json::Value| {
+            own.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
+            own
+        };
+        let response = of(json!({ "ts": "1970-01-01T00:00:00.007Z", "kind": "response", "level": "info",
+            "message": "200", "data": { "status": 200 } }));
+        let usage = of(json!({ "ts": "1970-01-01T00:00:00.009Z", "kind": "usage", "level": "debug",
+            "message": "9 us", "data": { "cpu_us": 9 } }));
+        let mut want = all_of("t");
+        assert_eq!(shown(&want, &event), [response.clone(), usage]);
+        // Each is chosen by its own level.
+        want.level = rank("info");
+        assert_eq!(shown(&want, &event), [response]);
     }
 
     #[test]
-    fn calls_that_are_none_and_calls_without_anything_still_make_lines() {
-        let lines = |data| {
-            let event = event(&[("kind", "host_call"), ("message", "m"), ("data", data)]);
-            event.lines.iter().filter(|byte| **byte == b'\n').count()
-        };
-        assert_eq!(
-            ["{}", "[]", r#"{"calls":[]}"#, r#"{"calls":7}"#, r#"{"calls":[7,{}]}"#].map(lines),
-            [1, 1, 1, 1, 2]
-        );
+    fn what_shares_an_entry_and_has_no_data_does_not_borrow_it() {
+        let event = event(&[
+            ("tenant", "t"),
+            ("kind", "context"),
+            ("message", "GET /\nhandler"),
+            ("data", r#"{"method":"GET"}"#),
+            ("more", r#"[{"at_ms":9,"kind":"handler_start"}]"#),
+        ]);
+        let lines = shown(&all_of("t"), &event);
+        assert_eq!((&lines[1]["message"], lines[1].get("data")), (&json!("handler"), None));
     }
 
     #[test]
     fn bytes_that_are_no_text_and_data_that_is_no_json_still_make_a_line() {
-        let map = [("data".to_owned(), Value::BulkString(vec![0xff, b'{']))].into_iter().collect();
+        let bytes = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let map = [("data".to_owned(), bytes(&[0xff, b'{'])), ("tenant".to_owned(), bytes(b"t"))];
+        let map = map.into_iter().collect();
         let entry = redis::streams::StreamId { id: "1-0".to_owned(), map, ..Default::default() };
         let event = Event::read(&Arc::from("k"), entry).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&event.lines).unwrap();
+        let [json] = shown(&all_of("t"), &event).try_into().unwrap();
         assert_eq!(json["data"], "\u{fffd}{");
         let none = redis::streams::StreamId { id: "x".to_owned(), ..Default::default() };
         assert_eq!(Event::read(&Arc::from("k"), none), None);
@@ -251,21 +275,19 @@ mod tests {
     #[test]
     fn a_reader_gets_its_own_tenants_events_of_its_level_and_request() {
         let want = Want {
-            tenant: "t".parse().unwrap(),
             extension: Some("e".parse().unwrap()),
             request: Some("r".to_owned()),
             level: rank("warn"),
-            since_ms: None,
-            follow: false,
+            ..all_of("t")
         };
         let mine = [("tenant", "t"), ("extension", "e"), ("request", "r"), ("level", "error")];
-        assert!(want.takes(&event(&mine)));
+        assert!(want.of(&event(&mine)).is_some());
         for (at, other) in [(0, "T"), (1, "E"), (2, "q"), (3, "info")] {
             let mut fields = mine;
             fields[at].1 = other;
-            assert!(!want.takes(&event(&fields)), "{other}");
+            assert_eq!(want.of(&event(&fields)), None, "{other}");
         }
-        assert!(!want.takes(&event(&mine[1..])), "an event of nobody");
+        assert_eq!(want.of(&event(&mine[1..])), None, "an event of nobody");
     }
 
     #[test]

@@ -308,7 +308,7 @@ impl Hub {
 
 fn deliver<'r>(readers: impl Iterator<Item = &'r Reader>, event: Event) {
     let event = Arc::new(event);
-    for reader in readers.filter(|reader| reader.want.takes(&event)) {
+    for reader in readers.filter(|reader| reader.want.wants(&event)) {
         if let Err(mpsc::error::TrySendError::Full(_)) = reader.queue.try_send(event.clone()) {
             reader.lost.fetch_add(1, Ordering::Relaxed);
         }

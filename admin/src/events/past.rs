@@ -69,7 +69,9 @@ impl Past {
             let Some((_, run)) = first.min_by_key(|(id, _)| *id) else { return Ok(true) };
             let Some(event) = run.next.pop_front() else { return Ok(true) };
             self.last.insert(event.key.clone(), event.id);
-            if want.takes(&event) && lines.send(Ok(event.lines)).await.is_err() {
+            if let Some(wanted) = want.of(&event)
+                && lines.send(Ok(wanted)).await.is_err()
+            {
                 return Ok(false);
             }
         }

@@ -98,9 +98,10 @@ async fn pump(hub: &Arc<Hub>, want: Arc<Want>, now: Id, lines: &Lines) -> Result
         let sent = tokio::select! {
             event = place.next() => match event {
                 None => return Err(FAILED),
-                Some(event) if past.is_new(&event) => {
-                    told(&place, lines).await && lines.send(Ok(event.lines.clone())).await.is_ok()
-                }
+                Some(event) if past.is_new(&event) => match want.of(&event) {
+                    Some(wanted) => told(&place, lines).await && lines.send(Ok(wanted)).await.is_ok(),
+                    None => true,
+                },
                 Some(_) => true,
             },
             _ = beat.tick() => told(&place, lines).await && lines.send(Ok(heartbeat())).await.is_ok(),

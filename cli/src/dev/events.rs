@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamReadOptions, StreamReadReply};
 
 use super::fleet::STREAM_PREFIX;
-use longshore_proto::event::DebugEvent;
+use longshore_proto::event::{DebugEvent, MORE, parts};
 
 /// Events are published within milliseconds of the run.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ impl Events {
         Ok(Self { connection, last })
     }
 
-    /// Waits until the call's run has been published to its response and gives the number of its events so far.
+    /// Waits until the call's run has been published with its response and gives the number of its events so far.
     pub(super) async fn of_call(&mut self, request_id: &str) -> anyhow::Result<usize> {
         let reading = async {
             let mut count = 0;
@@ -48,8 +48,9 @@ impl Events {
                 for entry in read.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
                     let field = |name: &str| entry.get::<String>(name);
                     if field("request").as_deref() == Some(request_id) {
-                        count += 1;
-                        if field("kind").as_deref() == Some("response") {
+                        let (kind, message) = (field("kind").unwrap_or_default(), field("message"));
+                        count += parts(&kind, &message.unwrap_or_default(), field(MORE).as_deref()).len();
+                        if kind == "response" {
                             return Ok(count);
                         }
                     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_proto::event::{MORE, Part, iso8601, parts};
 use longshore_service::errors::chain;
 use parking_lot::Mutex;
 use redis::AsyncCommands as _;
@@ -68,18 +69,24 @@ impl Tail {
             let read: Option<StreamReadReply> =
                 connection.xread_options(&[stream()], &[&last], &options).await?;
             for entry in read.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
-                if let Some((name, line)) = self.shown(&entry) {
-                    self.ui.item(&name, line);
+                if let Some((name, lines)) = self.shown(&entry) {
+                    lines.into_iter().for_each(|line| self.ui.item(&name, line));
                 }
                 last = entry.id;
             }
         }
     }
 
-    fn shown(&self, entry: &StreamId) -> Option<(String, String)> {
+    fn shown(&self, entry: &StreamId) -> Option<(String, Vec<String>)> {
         let field = |name: &str| entry.get::<String>(name).unwrap_or_default();
         let name = self.names.lock().get(&field("extension"))?.clone();
-        Some((name, line(&field("ts"), &field("level"), &field("kind"), &field("message"))?))
+        let (ts, level, kind, message) = (field("ts"), field("level"), field("kind"), field("message"));
+        let parts = parts(&kind, &message, entry.get::<String>(MORE).as_deref());
+        let lines = parts.into_iter().filter_map(|Part { kind, message, own }| match own {
+            None => line(&ts, &level, &kind, message),
+            Some(own) => line(&iso8601(own.at_ms), own.level.as_deref().unwrap_or(&level), &kind, message),
+        });
+        Some((name, lines.collect()))
     }
 }
 

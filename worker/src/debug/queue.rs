@@ -37,21 +37,19 @@ pub(super) enum Item {
     },
 }
 
-/// What must be known of an item to count it as lost, after its text has gone.
-#[derive(Debug, Clone)]
-pub(super) struct Receipt {
-    origin: Option<Arc<Origin>>,
-    /// How many events are gone with it.
-    count: u64,
-    /// It is an event of its own, not the announcement of others.
-    event: bool,
+/// Events that did not arrive: how many there were, and how many are gone with them (an announcement of losses is no event, and was of
+/// some).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count {
+    pub events: u64,
+    pub lost: u64,
 }
 
 impl Item {
-    pub(super) fn receipt(&self) -> Receipt {
+    pub(super) fn count(&self) -> Count {
         match self {
-            Self::Event(event) => Receipt { origin: event.origin.clone(), count: 1, event: true },
-            Self::Lost { origin, count } => Receipt { origin: origin.clone(), count: *count, event: false },
+            Self::Event(_) => Count { events: 1, lost: 1 },
+            Self::Lost { count, .. } => Count { events: 0, lost: *count },
         }
     }
 
@@ -106,16 +104,15 @@ impl Queue {
     pub(super) fn push(&self, mut event: DebugEvent) {
         let data = cut(&mut event, self.bounds.event_bytes);
         let cost = EVENT_COST + event.message.len() + data;
-        let item = Item::Event(event);
         let (first, due) = {
             let mut inner = self.inner.lock();
             if inner.items.len() >= self.bounds.events || inner.bytes + cost > self.bounds.bytes {
                 self.metrics.dropped.inc();
-                inner.lose(item.receipt());
+                inner.lose(event.origin, 1);
                 return;
             }
             inner.bytes += cost;
-            inner.items.push_back((item, cost));
+            inner.items.push_back((Item::Event(event), cost));
             self.show(&inner);
             (inner.items.len() == 1, self.due(&inner))
         };
@@ -152,16 +149,10 @@ impl Queue {
         batch
     }
 
-    /// What Redis did not take. It is announced with the next batch.
-    pub(super) fn lose(&self, items: impl IntoIterator<Item = Receipt>) {
-        let mut inner = self.inner.lock();
-        for item in items {
-            // A lost announcement loses nothing new.
-            if item.event {
-                self.metrics.dropped.inc();
-            }
-            inner.lose(item);
-        }
+    /// What Redis did not take. It is announced with the next batch; a lost announcement loses nothing new.
+    pub(super) fn lose(&self, origin: Option<Arc<Origin>>, count: Count) {
+        self.metrics.dropped.inc_by(count.events);
+        self.inner.lock().lose(origin, count.lost);
     }
 
     /// Bytes that one event's message and data may have.
@@ -186,7 +177,7 @@ impl Queue {
 }
 
 impl Inner {
-    fn lose(&mut self, Receipt { origin, count, .. }: Receipt) {
+    fn lose(&mut self, origin: Option<Arc<Origin>>, count: u64) {
         let key = origin.as_ref().map(|o| (o.tenant.as_str().to_owned(), o.extension.as_str().to_owned()));
         let room = self.lost.len() < MAX_LOSING_STREAMS || self.lost.contains_key(&key);
         let (key, origin) = if room { (key, origin) } else { (None, None) };
@@ -303,8 +294,10 @@ mod tests {
         let queue = queue(1, 1 << 20);
         queue.push(event("a", "1"));
         queue.push(event("a", "2"));
-        let batch = queue.take();
-        queue.lose(batch.iter().map(Item::receipt));
+        for item in queue.take() {
+            let count = item.count();
+            queue.lose(item.into_event(0).origin, count);
+        }
         assert_eq!(queue.metrics.dropped.get(), 2);
         assert_eq!(
             shown(queue.take()),

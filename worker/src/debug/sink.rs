@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_proto::event::{Data, DebugEvent};
+use longshore_proto::event::{DebugEvent, MORE};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::Instant;
@@ -20,9 +20,11 @@ const EXPIRE_AGAIN: Duration = Duration::from_secs(60);
 /// Streams whose expiry is remembered; with more the memory starts anew, which costs a few commands.
 const MAX_REMEMBERED: usize = 4_096;
 
-/// Arguments of a command and bytes of all but message and data: room that is taken at once instead of bit by bit.
-const FIELDS: usize = 38;
-const FIELDS_BYTES: usize = 640;
+/// Arguments of a command: room that is taken at once instead of bit by bit.
+const FIELDS: usize = 40;
+
+/// Bytes of a command besides messages and data.
+pub(super) const FIELDS_BYTES: usize = 640;
 
 /// How streams are written.
 #[derive(Debug, Clone)]
@@ -64,13 +66,13 @@ impl Sink {
         // Which command is which entry's own.
         let mut own = Vec::with_capacity(entries.len());
         let now = Instant::now();
-        for Entry { event, .. } in entries {
-            let key = DebugEvent::key(&self.layout.prefix, event.origin.as_deref());
+        for entry in entries {
+            let key = DebugEvent::key(&self.layout.prefix, entry.event.origin.as_deref());
             own.push(pipeline.len());
-            add(&mut pipeline, &key, self.layout.maxlen, event);
+            add(&mut pipeline, &key, self.layout.maxlen, entry);
             self.refresh(&mut pipeline, key, now);
             if let Some((key, maxlen)) = &self.layout.firehose {
-                add(&mut pipeline, key, *maxlen, event);
+                add(&mut pipeline, key, *maxlen, entry);
             }
         }
         if let Some((key, _)) = &self.layout.firehose {
@@ -98,12 +100,14 @@ impl Sink {
     }
 }
 
-fn add(pipeline: &mut Pipeline, key: &str, maxlen: usize, event: &DebugEvent) {
-    let text = event.message.len() + event.data.as_ref().map_or(0, Data::len);
-    let mut command = Cmd::with_capacity(FIELDS, key.len() + FIELDS_BYTES + text);
+fn add(pipeline: &mut Pipeline, key: &str, maxlen: usize, entry: &Entry) {
+    let mut command = Cmd::with_capacity(FIELDS, key.len() + FIELDS_BYTES + entry.bytes());
     command.arg("XADD").arg(key).arg("MAXLEN").arg("~").arg(maxlen).arg("*");
-    event.each_field(|name, value| {
+    entry.event.each_field(|name, value| {
         command.arg(name).arg(value);
     });
+    if !entry.more.is_empty() {
+        command.arg(MORE).arg(&entry.more);
+    }
     pipeline.add_command(command);
 }
