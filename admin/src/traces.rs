@@ -48,7 +48,7 @@ impl Parts {
     /// A page of a tenant's recorded runs.
     ///
     /// # Errors
-    /// The cursor or a moment is none, the audit cannot be written, or Redis fails.
+    /// A value of the query is none, the audit cannot be written, or Redis fails.
     pub async fn list_traces(
         &self,
         tenant: &TenantId,
@@ -64,8 +64,8 @@ impl Parts {
             extension: query.extension,
             since_ms: moment("since_ms", query.since_ms)?,
             until_ms: moment("until_ms", query.until_ms)?,
-            request_id: query.request_id,
-            outcome: query.outcome,
+            request_id: text("request_id", query.request_id, 256)?,
+            outcome: text("outcome", query.outcome, 64)?,
             failed: query.failed,
             content_hash: query.content_hash,
         };
@@ -249,6 +249,16 @@ pub(crate) fn moment(name: &str, ms: Option<u64>) -> Result<Option<u64>, Failure
             Err(Failure::invalid(format!("{name} is {ms}; it must be at most {MAX_MOMENT_MS}")))
         }
         ms => Ok(ms),
+    }
+}
+
+/// A text that a query names, as long as the document says at most.
+fn text(name: &str, text: Option<String>, most: usize) -> Result<Option<String>, Failure> {
+    match text {
+        Some(text) if text.chars().count() > most => {
+            Err(Failure::invalid(format!("{name} has more than {most} characters")))
+        }
+        text => Ok(text),
     }
 }
 

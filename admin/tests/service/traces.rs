@@ -206,6 +206,11 @@ async fn a_recorded_run_is_listed_and_read_with_all_it_needs_and_each_reading_is
         let listed = world.admin.get(&format!("{list}?{query}")).await.ok();
         assert_eq!(listed["traces"].as_array().unwrap().len(), found, "{query}");
     }
+    for (name, most) in [("request_id", 256), ("outcome", 64)] {
+        world.admin.get(&format!("{list}?{name}={}", "x".repeat(most))).await.ok();
+        let longer = format!("{list}?{name}={}", "x".repeat(most + 1));
+        world.admin.get(&longer).await.refused(400, "invalid_request");
+    }
     for query in [
         "limit=0",
         "limit=1001",
