@@ -55,13 +55,16 @@ async fn hello_js_answers_and_a_call_that_gives_up_does_not_stop_its_compilation
     }
     let (stack, [worker], shim) = Stack::with_workers(&[]).await;
     let extension = stack.install_archive("tenant-1", "hello-js", &store::example("hello-js"));
-    // 12 MB take longer than this to fetch and compile.
+    // 12 MB take longer than this to fetch and compile. Where it was, the worker says 20 ms before the gateway gives up by itself; on a
+    // busy machine that comes too late.
     let impatient = shim.call(&extension.get("/hello").timeout_ms(300)).await;
     let (status, error) = impatient.failure();
     assert!(
         matches!(
             error.as_str(),
-            "execute_failed: timeout (fetching)" | "execute_failed: timeout (compiling)"
+            "execute_failed: timeout (fetching)"
+                | "execute_failed: timeout (compiling)"
+                | "execute_failed: timeout: the deadline passed before the worker answered"
         ),
         "{error}"
     );
