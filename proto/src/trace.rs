@@ -8,6 +8,8 @@
 //! Nothing in a trace is a secret: values were replaced by keyed tokens of the same length and alphabet before they
 //! came here ([`Redaction`]).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +132,7 @@ pub struct Header {
     pub attempt: u32,
     /// Ids, configuration, request head, granted capabilities, user: as the guest saw them, redacted, and without the
     /// envelope of secrets.
-    pub run: Run,
+    pub run: Arc<Run>,
     /// SHA-256 of the component.
     pub component: ContentHash,
     /// What ran it.

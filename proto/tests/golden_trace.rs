@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_proto::call::{CaptureLevel, Run, RunContext, RunHttp};
@@ -66,7 +67,7 @@ fn the_header_is_as_before() {
             v: 1,
             execution: ExecutionId::from_bytes([0xe1; 16]),
             attempt: 2,
-            run: Run {
+            run: Arc::new(Run {
                 context: RunContext {
                     request_id: Some("req-1".into()),
                     tenant: "tenant-1".parse().unwrap(),
@@ -90,7 +91,7 @@ fn the_header_is_as_before() {
                 secret_envelope: None,
                 egress: None,
                 capture: CaptureLevel::RecordErrors,
-            },
+            }),
             component: ContentHash::from_bytes([8; 32]),
             engine: EngineInfo {
                 wasmtime: "48.0.8".into(),

@@ -401,7 +401,7 @@ fn is_machines(error: &CallError) -> bool {
 /// The run as it was, but for what is published of it and for its time: what ended the recorded run by time is told by the
 /// trace, and a slower machine must not end the others.
 fn run_of(script: &Script) -> Run {
-    let mut run = script.header.run.clone();
+    let mut run = Run::clone(&script.header.run);
     let force = script.header.limits;
     let time = |recorded: u64| recorded.saturating_mul(TIME_FACTOR).clamp(LEAST_TIME_MS, MOST_TIME_MS);
     run.limits = Limits {

@@ -29,7 +29,7 @@ pub(crate) fn header() -> Header {
         v: TRACE_VERSION,
         execution: ExecutionId::from_bytes([7; 16]),
         attempt: 1,
-        run: Run {
+        run: Arc::new(Run {
             context: RunContext {
                 request_id: None,
                 tenant: "t-1".parse().unwrap(),
@@ -53,7 +53,7 @@ pub(crate) fn header() -> Header {
             secret_envelope: None,
             egress: None,
             capture: Default::default(),
-        },
+        }),
         component: ContentHash::from_bytes([2; 32]),
         engine: EngineInfo { wasmtime: "48".into(), compiler: "cranelift".into(), fingerprint: "f".into() },
         limits: LimitSet::default(),

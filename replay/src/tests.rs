@@ -232,7 +232,7 @@ fn a_guest_that_saw_a_secret_and_differs_is_secret_dependent_only_with_its_own_b
 fn a_guest_that_was_given_a_callers_credentials_and_differs_is_secret_dependent() {
     let verdict = |name: &str, value: &str, does: &[Does]| {
         let mut script = three().script();
-        script.header.run.http.headers = vec![(name.to_owned(), value.to_owned())];
+        Arc::make_mut(&mut script.header.run).http.headers = vec![(name.to_owned(), value.to_owned())];
         play(script, Rules::default(), Mode::Exact, does, Ok(response(b"ok"))).report.verdict
     };
     let (same, other) = ([get("a"), get("b"), get("c")], [get("a"), get("x"), get("c")]);

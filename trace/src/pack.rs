@@ -12,6 +12,9 @@ use crate::trace::Trace;
 /// that no more host calls fit.
 const RESERVE: usize = 4 << 20;
 
+/// Bytes of a small run's frame: taken at once.
+const USUAL: usize = 4 << 10;
+
 /// Numbers and keeps the entries of one run. It costs one encoding an entry; hashing and packing wait for
 /// [`Packer::finish`], because a trace that is only wanted of failures is mostly thrown away.
 #[derive(Default)]
@@ -212,6 +215,9 @@ impl Packer {
             return Err(PackError::TooLarge { what: "records", limit: u64::from(MAX_RECORDS) });
         }
         let at = self.frame.len();
+        if at == 0 {
+            self.frame.reserve(USUAL);
+        }
         self.frame.extend_from_slice(&[0; 4]);
         // Into the frame itself: one copy less than by a buffer of its own.
         if let Err(error) = rmp_serde::encode::write_named(&mut self.frame, record) {

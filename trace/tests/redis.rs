@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use longshore_proto::trace::Summary;
 use longshore_proto::{ExecutionId, TenantId};
 use longshore_service::config::{ByteSize, Millis};
@@ -306,9 +308,10 @@ async fn the_list_is_newest_first_filtered_and_in_pages() {
             run("tenant-1", id(n), 1, 10, |header| {
                 // Several begin in one millisecond.
                 header.started_at_ms = 1_000 + u64::from(n / 4);
-                header.run.context.extension = if n % 2 == 0 { "even" } else { "odd" }.parse().unwrap();
-                header.run.context.request_id = (n == 77).then(|| "seven".to_owned());
-                header.run.context.content_hash = longshore_trace::digest(&[n % 3]);
+                Arc::make_mut(&mut header.run).context.extension =
+                    if n % 2 == 0 { "even" } else { "odd" }.parse().unwrap();
+                Arc::make_mut(&mut header.run).context.request_id = (n == 77).then(|| "seven".to_owned());
+                Arc::make_mut(&mut header.run).context.content_hash = longshore_trace::digest(&[n % 3]);
             })
         })
         .collect();
@@ -363,7 +366,9 @@ async fn a_tenants_or_an_extensions_traces_are_removed_and_nobody_elses() {
     let world = World::start().await;
     let store = world.store();
     let of = |tenant: &str, extension: &str, n| {
-        run(tenant, id(n), 1, 10, |header| header.run.context.extension = extension.parse().unwrap())
+        run(tenant, id(n), 1, 10, |header| {
+            Arc::make_mut(&mut header.run).context.extension = extension.parse().unwrap()
+        })
     };
     let traces =
         [of("tenant-1", "a", 1), of("tenant-1", "b", 2), of("tenant-1", "a", 3), of("tenant-10", "a", 4)];
@@ -409,5 +414,45 @@ async fn a_server_without_memory_takes_nothing_of_a_trace() {
     assert!(store.publish(&run("tenant-1", id(2), 1, 200_000, |_| ())).await.is_err());
     let _: () = world.ask("CONFIG SET maxmemory 0").await;
     assert_eq!(all(&store).await, [1]);
+    world.assert_exact().await;
+}
+
+#[tokio::test]
+async fn entries_of_a_trace_that_never_came_go_when_they_are_old_and_the_oldest() {
+    let world = World::start().await;
+    let store = world.store();
+    let nobodys = format!("x {}.1 n 1/1 d bytes", id(9));
+    let _: String = world.ask(&format!("XADD {STREAM} 1000-1 {nobodys}")).await;
+    let _: String = world.ask(&format!("XADD {STREAM} 1000-2 {nobodys}")).await;
+    let young: String = world.ask(&format!("XADD {STREAM} * {nobodys}")).await;
+    store.publish(&small(1)).await.unwrap();
+    let reply: redis::streams::StreamRangeReply = world.ask(&format!("XRANGE {STREAM} - +")).await;
+    let ids: Vec<_> = reply.ids.iter().map(|entry| &entry.id).collect();
+    assert_eq!((ids.len(), ids[0]), (2, &young), "one may still be on its way");
+    assert_eq!(all(&store).await, [1]);
+    // What is there but for it is counted as ever.
+    let _: u64 = world.ask(&format!("XDEL {STREAM} {young}")).await;
+    world.assert_exact().await;
+}
+
+#[tokio::test]
+async fn workers_that_write_large_traces_at_once_do_not_mix_their_entries() {
+    let world = World::start().await;
+    let large = |n| run("tenant-1", id(n), 1, 65_536 * 3, |header| header.started_at_ms += u64::from(n));
+    let writers = (0..4_u8).map(|writer| {
+        let store = world.store();
+        tokio::spawn(async move {
+            let traces: Vec<_> = (1..=5).map(|n| large(writer * 5 + n)).collect();
+            let results = store.publish_all(&traces).await.unwrap();
+            assert!(results.into_iter().all(|result| result.unwrap()));
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let store = world.store();
+    for n in 1..=20 {
+        assert!(store.fetch(&tenant(), id(n), None).await.is_ok(), "{n}");
+    }
     world.assert_exact().await;
 }

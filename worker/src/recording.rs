@@ -56,7 +56,7 @@ impl Recording {
             v: TRACE_VERSION,
             execution: job.execution,
             attempt: job.attempt,
-            run: (*job.run).clone(),
+            run: Arc::clone(&job.run),
             component: ContentHash::from_bytes(component),
             engine: self.engine.clone(),
             limits: in_force(limits),

@@ -1,8 +1,8 @@
 //! Traces in Redis: a stream for each tenant, in which a trace is a few neighbouring entries, and an index that knows
 //! which.
 //!
-//! A script writes a trace with its row in the index, so it is whole or absent, and takes the oldest ones away by
-//! bytes, by entries and by age, so that what is counted is what is there. A stream for each run costs 2.8 times the
+//! A trace is there, whole, with its row in the index, which a script writes when its entries are in the stream. The script takes the oldest
+//! traces away by bytes, by entries and by age, so that what is counted is what is there. A stream for each run costs 2.8 times the
 //! memory for a run without host calls, 1.9 times for one with four, and as much for one with forty; seven fields for
 //! each record cost 1.2, 1.7 and 3.8 times (`tests/memory.rs` measures it).
 
@@ -39,9 +39,9 @@ const READ: usize = 16;
 /// How many older attempts of a run are looked for when the newest is gone.
 const ATTEMPTS: u32 = 16;
 
-/// Traces that one call of the script adds, and their bytes: while it runs, Redis serves nobody else. Their number is what a call's own
-/// cost is spread over: alone, a trace kept Redis busy for about 90 µs, mostly with commands that one call needs once.
-const GROUP: (usize, u64) = (32, 256 << 10);
+/// Traces that one call of the script adds, and their bytes: while it makes room for them, Redis serves nobody else. Their number is what a
+/// call's own cost is spread over: alone, a trace kept Redis busy for about 90 µs, mostly with commands that one call needs once.
+const GROUP: (usize, u64) = (64, 1 << 20);
 
 /// A trace that is to be added.
 struct New<'p> {
@@ -51,6 +51,8 @@ struct New<'p> {
     rest: Vec<u8>,
     cost: u64,
     entries: u64,
+    /// Its entries, once they are in the stream.
+    ids: Vec<String>,
 }
 
 /// Traces of one tenant that are added at once. They fit together, so that none makes room by taking another away.
@@ -188,28 +190,103 @@ impl TraceStore {
         if groups.is_empty() {
             return Ok(results);
         }
-        let mut pipeline = redis::Pipeline::with_capacity(groups.len());
-        pipeline.ignore_errors();
-        groups.iter().for_each(|group| self.add(&mut pipeline, &live, group));
-        let answers: Result<Vec<Result<Vec<u32>, RedisError>>, _> =
-            pipeline.query_async(&mut live.connection).await;
-        let mut answers = self.kept(answers).await?.into_iter();
-        let mut refused = false;
-        for group in groups {
-            let answer = answers.next().unwrap_or(Ok(Vec::new())).map_err(TraceStoreError::from);
-            refused |= answer.is_err();
-            for (nth, new) in group.traces.iter().enumerate() {
-                let Some(result) = results.get_mut(new.at) else { continue };
-                *result = match &answer {
-                    Ok(added) => Ok(added.get(nth) == Some(&1)),
-                    Err(error) => Err(error.clone()),
-                };
-            }
-        }
-        if refused {
+        let refused = self.write(&mut live, &mut groups, &mut results).await;
+        // After any refusal: the server may have restarted, and know the scripts no more.
+        if self.kept(refused).await? {
             self.connector.forget().await;
         }
         Ok(results)
+    }
+
+    /// Writes entries, then rows, then takes back what is nobody's; whether the server has refused anything.
+    async fn write(
+        &self,
+        live: &mut Live,
+        groups: &mut [Group<'_>],
+        results: &mut [Result<bool, TraceStoreError>],
+    ) -> Result<bool, RedisError> {
+        let mut refused = self.write_entries(live, groups, results).await?;
+        let mut rows = redis::Pipeline::with_capacity(groups.len());
+        rows.ignore_errors();
+        groups.iter().for_each(|group| self.add_rows(&mut rows, live, group));
+        let answers: Vec<Result<Vec<u32>, RedisError>> = rows.query_async(&mut live.connection).await?;
+        let mut nobodys = redis::pipe();
+        for (group, answer) in groups.iter().zip(answers) {
+            let answer = answer.map_err(TraceStoreError::from);
+            refused |= answer.is_err();
+            let stream = self.keys(group.tenant).stream;
+            let written = group.traces.iter().filter(|new| !new.ids.is_empty());
+            for (nth, new) in written.enumerate() {
+                let added = answer.as_ref().map(|added| added.get(nth) == Some(&1));
+                if !matches!(added, Ok(true)) {
+                    nobodys.cmd("XDEL").arg(&stream).arg(&new.ids).ignore();
+                }
+                if let Some(result) = results.get_mut(new.at) {
+                    *result = added.map_err(TraceStoreError::clone);
+                }
+            }
+        }
+        if !nobodys.is_empty() {
+            let () = nobodys.query_async(&mut live.connection).await?;
+        }
+        Ok(refused)
+    }
+
+    /// Writes the entries of all traces. Those of one are neighbours, or are not written.
+    async fn write_entries(
+        &self,
+        live: &mut Live,
+        groups: &mut [Group<'_>],
+        results: &mut [Result<bool, TraceStoreError>],
+    ) -> Result<bool, RedisError> {
+        let mut pipeline = redis::Pipeline::new();
+        pipeline.ignore_errors();
+        // Which answer has the ids of which trace.
+        let mut answers_of = Vec::new();
+        for (in_group, group) in groups.iter().enumerate() {
+            let stream = self.keys(group.tenant).stream;
+            for (nth, New { packed, entries, .. }) in group.traces.iter().enumerate() {
+                let several = *entries > 1;
+                if several {
+                    pipeline.cmd("MULTI");
+                }
+                let name = keys::name(packed.summary.execution, packed.summary.attempt);
+                for (at, chunk) in packed.bytes.chunks(CHUNK).enumerate() {
+                    let mut command = redis::Cmd::with_capacity(9, chunk.len() + 256);
+                    command.arg("XADD").arg(&stream).arg("*").arg("x").arg(&name);
+                    command
+                        .arg("n")
+                        .arg(format_args!("{}/{entries}", at + 1).to_string())
+                        .arg("d")
+                        .arg(chunk);
+                    pipeline.add_command(command);
+                }
+                if several {
+                    pipeline.cmd("EXEC");
+                }
+                answers_of.push((in_group, nth, pipeline.len() - 1));
+            }
+        }
+        let answers: Vec<Result<redis::Value, RedisError>> =
+            pipeline.query_async(&mut live.connection).await?;
+        let mut answers = answers.into_iter().enumerate();
+        let mut refused = false;
+        for (in_group, nth, at) in answers_of {
+            let answer = answers.find(|(found, _)| *found == at);
+            let ids = answer.map_or(Ok(redis::Value::Nil), |(_, answer)| answer).and_then(ids_of);
+            let new = groups.get_mut(in_group).and_then(|group| group.traces.get_mut(nth));
+            let Some(new) = new else { continue };
+            match ids {
+                Ok(ids) => new.ids = ids,
+                Err(error) => {
+                    refused = true;
+                    if let Some(result) = results.get_mut(new.at) {
+                        *result = Err(error.into());
+                    }
+                }
+            }
+        }
+        Ok(refused)
     }
 
     fn new_trace<'p>(&self, at: usize, packed: &'p Packed) -> Result<New<'p>, TraceStoreError> {
@@ -225,22 +302,22 @@ impl TraceStore {
         if entries > max_entries {
             return Err(too_large(max_entries.saturating_mul(CHUNK as u64), "LONGSHORE_TRACE_MAX_ENTRIES"));
         }
-        Ok(New { at, packed, rest, cost, entries })
+        Ok(New { at, packed, rest, cost, entries, ids: Vec::new() })
     }
 
-    fn add(&self, pipeline: &mut redis::Pipeline, live: &Live, group: &Group<'_>) {
+    fn add_rows(&self, pipeline: &mut redis::Pipeline, live: &Live, group: &Group<'_>) {
         let keys = self.keys(group.tenant);
         let command = pipeline.cmd("EVALSHA").arg(&live.publish).arg(4).arg(&keys.all());
         command
             .arg(self.settings.max_entries.get())
             .arg(self.settings.max_bytes.bytes())
             .arg(u64::try_from(self.settings.ttl.get().as_millis()).unwrap_or(u64::MAX));
-        for New { packed: Packed { bytes, summary, .. }, rest, cost, entries, .. } in &group.traces {
+        for New { packed: Packed { summary, .. }, rest, cost, ids, .. } in &group.traces {
+            let (Some(first), Some(last)) = (ids.first(), ids.last()) else { continue };
+            let mut row = format!("{first} {last} {} {cost} ", ids.len()).into_bytes();
+            row.extend_from_slice(rest);
             command.arg(keys::name(summary.execution, summary.attempt)).arg(summary.started_at_ms);
-            command.arg(cost).arg(rest).arg(entries);
-            for chunk in bytes.chunks(CHUNK) {
-                command.arg(chunk);
-            }
+            command.arg(cost).arg(row);
         }
     }
 
@@ -411,6 +488,15 @@ impl TraceStore {
         }
         answer
     }
+}
+
+/// The ids in the answer to what wrote a trace.
+fn ids_of(answer: redis::Value) -> Result<Vec<String>, RedisError> {
+    let ids: Vec<String> = match answer {
+        redis::Value::Array(_) => redis::FromRedisValue::from_redis_value(answer)?,
+        id => vec![redis::FromRedisValue::from_redis_value(id)?],
+    };
+    Ok(ids)
 }
 
 /// Which of the named traces are removed.

@@ -9,6 +9,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_proto::call::{CaptureLevel, Run, RunContext, RunHttp};
@@ -24,7 +25,7 @@ pub fn header(tenant: &str, execution: ExecutionId) -> Header {
         v: TRACE_VERSION,
         execution,
         attempt: 1,
-        run: Run {
+        run: Arc::new(Run {
             context: RunContext {
                 request_id: Some("req-1".into()),
                 tenant: tenant.parse().unwrap(),
@@ -48,7 +49,7 @@ pub fn header(tenant: &str, execution: ExecutionId) -> Header {
             secret_envelope: None,
             egress: None,
             capture: CaptureLevel::Record,
-        },
+        }),
         component: digest(b"the component"),
         engine: EngineInfo {
             wasmtime: "48.0.8".into(),

@@ -57,7 +57,7 @@ pub struct HostCall {
     name: &'static str,
     granted: bool,
     began: Instant,
-    /// Its arguments as JSON, if it is shown.
+    /// The beginning of its event's data, if it is shown: name and arguments.
     shown: Option<Vec<u8>>,
     note: Option<String>,
     ended: bool,
@@ -86,9 +86,10 @@ impl HostCall {
         let silent = needs == Capability::LogEmit && (granted || scope.record.is_log_full());
         let shown = scope.record.is_watched() && !silent;
         let shown = shown.then(|| {
-            let mut room = Room::new(scope.secrets.redactor());
-            room.object(args);
-            room.into_json()
+            Room::new(scope.secrets.redactor()).begun(|object| {
+                object.field("name", |room| room.name(name));
+                object.field("args", |room| room.object(args));
+            })
         });
         Ok(Self { name, granted, began: Instant::now(), shown, note: None, ended: false, scope })
     }
@@ -140,19 +141,17 @@ impl HostCall {
         self.ended = true;
         let took = self.began.elapsed();
         self.scope.backends.metrics.ended(self.name, outcome, took);
-        let Some(args) = self.shown.take() else { return };
+        let Some(begun) = self.shown.take() else { return };
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let note = self.note.take();
-        let mut room = Room::new(self.scope.secrets.redactor());
-        room.object(|object| {
-            object.field("name", |room| room.name(self.name));
+        let mut room = Room::onto(self.scope.secrets.redactor(), begun);
+        room.rest(|object| {
             object.field("duration_us", |room| room.number(took));
             object.field("outcome", |room| room.name(outcome));
-            object.written("args", &args);
             object.field("result", result);
             object.field("note", |room| note.record(room));
         });
-        self.scope.record.host_call(format!("{} {outcome}", self.name), room.into_data());
+        self.scope.record.host_call([self.name, " ", outcome].concat(), room.into_data());
     }
 }
 

@@ -64,7 +64,7 @@ impl RunRecord {
     pub fn new(origin: Origin, sink: Arc<dyn EventSink>, config: OutputConfig) -> Self {
         Self {
             origin: Arc::new(origin),
-            sink,
+            sink: sink.for_run().unwrap_or(sink),
             config,
             redactor: OnceLock::new(),
             limits: OnceLock::new(),

@@ -15,8 +15,8 @@ use longshore_secrets::Redactor;
 const ROOM: usize = 3 * 1024;
 /// Bytes of one text.
 const TEXT: usize = 1024;
-/// Bytes of an ordinary one: taken at once.
-const EVENT: usize = 256;
+/// Bytes of an ordinary event of a host call: taken at once.
+const EVENT: usize = 512;
 /// Items of one list.
 const ITEMS: usize = 10;
 
@@ -40,9 +40,22 @@ impl<'r> Room<'r> {
         Self { left: usize::MAX, text: usize::MAX, redactor, json: Vec::new() }
     }
 
-    /// What was written.
-    pub(super) fn into_json(self) -> Vec<u8> {
+    /// A whole one, for more of an object that [`Self::begun`] has left open.
+    pub(super) fn onto(redactor: &'r Redactor, json: Vec<u8>) -> Self {
+        Self { left: ROOM, text: TEXT, redactor, json }
+    }
+
+    /// The beginning of an object.
+    pub(super) fn begun(mut self, fields: impl FnOnce(&mut Fields<'_, 'r>)) -> Vec<u8> {
+        self.json.push(b'{');
+        fields(&mut Fields { room: &mut self, first: true });
         self.json
+    }
+
+    /// The rest of an object that has fields already.
+    pub(super) fn rest(&mut self, fields: impl FnOnce(&mut Fields<'_, 'r>)) {
+        fields(&mut Fields { room: self, first: false });
+        self.json.push(b'}');
     }
 
     /// What was written, which is an object.
@@ -124,9 +137,11 @@ impl<'r> Room<'r> {
         self.json.extend_from_slice(b"null");
     }
 
-    /// A text of ours.
+    /// A text of ours, in which nothing needs an escape.
     pub fn name(&mut self, name: &'static str) {
-        self.string(name);
+        self.json.push(b'"');
+        self.json.extend_from_slice(name.as_bytes());
+        self.json.push(b'"');
     }
 
     /// Fields by name.
@@ -185,11 +200,6 @@ pub struct Fields<'a, 'r> {
 }
 
 impl<'r> Fields<'_, 'r> {
-    /// One whose value is JSON already.
-    pub(super) fn written(&mut self, name: &'static str, json: &[u8]) {
-        self.field(name, |room| room.json.extend_from_slice(json));
-    }
-
     /// A number of ours.
     pub fn number(&mut self, name: &'static str, number: u64) {
         self.field(name, |room| room.number(number));
@@ -338,7 +348,7 @@ mod tests {
     fn shown_with(redactor: &Redactor, value: &impl Recorded) -> Value {
         let mut room = Room::new(redactor);
         value.record(&mut room);
-        serde_json::from_slice(&room.into_json()).unwrap()
+        serde_json::from_slice(&room.json).unwrap()
     }
 
     fn shown(value: &impl Recorded) -> Value {

@@ -4,14 +4,15 @@
 //! alone costs nothing but its encoding, and neither a slow Redis nor a worker's death leaves half of one.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use longshore_proto::trace::{
     Clock, Entry, Header, MAX_INLINE_BYTES, Payload, RandomSource, StreamKind, Unreplayable,
 };
-use longshore_proto::{CallError, ContentHash};
+use longshore_proto::{CallError, ContentHash, Run};
 use longshore_secrets::tokens::Tokenizer;
 use longshore_trace::{PackError, Packed, Packer, TrailerParts};
 use parking_lot::Mutex;
@@ -51,7 +52,7 @@ struct Inner {
     packer: Packer,
     calls: u32,
     /// Host calls that have begun and not ended, with their function and when.
-    open: BTreeMap<u32, (String, Instant)>,
+    open: HashMap<u32, (String, Instant)>,
     streams: BTreeMap<u32, (StreamKind, Vec<u8>)>,
     next_stream: u32,
     /// Large payloads, by digest.
@@ -341,20 +342,33 @@ fn cut(inner: &mut Inner, after_call: Option<u32>, reason: &str) {
     inner.missing.get_or_insert_with(|| Unreplayable { after_call, reason: reason.to_owned() });
 }
 
-/// The run as the trace has it: without the envelope, and with tokens. Headers go first, so that what they give away is found in the rest.
-fn redact_run(run: &mut longshore_proto::Run, tokens: &Tokenizer) {
-    run.secret_envelope = None;
-    for (name, value) in &mut run.http.headers {
-        *value = tokens.header(name, value).into_owned();
+/// The run as the trace has it: without the envelope, and with tokens. Headers go first, so that what they give away is found in the rest. Most
+/// runs have nothing to hide, and are not copied.
+fn redact_run(run: &mut Arc<Run>, tokens: &Tokenizer) {
+    if run.secret_envelope.is_some() {
+        Arc::make_mut(run).secret_envelope = None;
     }
-    run.http.url = tokens.text(&run.http.url).into_owned();
-    for value in run.context.config.values_mut() {
-        *value = tokens.text(value).into_owned();
-    }
-    if let Some(user) = &mut run.user {
-        for value in user.additional_fields.values_mut() {
-            *value = tokens.text(value).into_owned();
+    for at in 0..run.http.headers.len() {
+        let Some((name, value)) = run.http.headers.get(at) else { continue };
+        if let Cow::Owned(token) = tokens.header(name, value)
+            && let Some((_, value)) = Arc::make_mut(run).http.headers.get_mut(at)
+        {
+            *value = token;
         }
+    }
+    let plain = |value: &String| matches!(tokens.text(value), Cow::Borrowed(_));
+    let replace = |value: &mut String| *value = tokens.text(value).into_owned();
+    if !plain(&run.http.url) {
+        replace(&mut Arc::make_mut(run).http.url);
+    }
+    if !run.context.config.values().all(plain) {
+        Arc::make_mut(run).context.config.values_mut().for_each(replace);
+    }
+    let fields = |run: &Run| run.user.as_ref().is_none_or(|user| user.additional_fields.values().all(plain));
+    if !fields(run)
+        && let Some(user) = &mut Arc::make_mut(run).user
+    {
+        user.additional_fields.values_mut().for_each(replace);
     }
 }
 

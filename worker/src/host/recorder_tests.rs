@@ -41,7 +41,7 @@ fn header() -> Header {
         v: TRACE_VERSION,
         execution: ExecutionId::from_bytes([1; 16]),
         attempt: 1,
-        run,
+        run: Arc::new(run),
         component: ContentHash::from_bytes([2; 32]),
         engine: EngineInfo { wasmtime: "1".into(), compiler: "cranelift".into(), fingerprint: "f".into() },
         limits: Default::default(),
@@ -134,8 +134,8 @@ fn no_secret_is_in_the_header_calls_streams_notes_or_the_answer() {
 fn a_run_that_saw_the_callers_credentials_alone_has_read_no_secret() {
     // The install has a secret, which no guest was given: its value is put in behind the recorder, and a failure names it.
     let mut made = header();
-    made.run.http.url = "/".to_owned();
-    made.run.context.config.clear();
+    Arc::make_mut(&mut made.run).http.url = "/".to_owned();
+    Arc::make_mut(&mut made.run).context.config.clear();
     let key = TokenKey::from_bytes([4; 32]);
     let tokens = Tokenizer::new(&key, [CANARY], Arc::new(Policy::standard()));
     let recorder = Recorder::new(made, None, tokens, 8 << 20);
@@ -154,8 +154,8 @@ fn a_secret_in_the_configuration_or_in_an_answer_has_reached_the_guest() {
     assert!(trace.trailer().secrets_read, "it is in the configuration and the URL");
     let read = |bytes: &[u8]| {
         let mut made = header();
-        made.run.http.url = "/".to_owned();
-        made.run.context.config.clear();
+        Arc::make_mut(&mut made.run).http.url = "/".to_owned();
+        Arc::make_mut(&mut made.run).context.config.clear();
         let key = TokenKey::from_bytes([4; 32]);
         let tokens = Tokenizer::new(&key, [CANARY], Arc::new(Policy::standard()));
         let recorder = Recorder::new(made, None, tokens, 8 << 20);

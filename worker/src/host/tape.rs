@@ -47,16 +47,25 @@ pub enum Played {
     End(String),
 }
 
+/// Bytes of an ordinary value: taken at once.
+const USUAL: usize = 256;
+
 /// Values as they stand in traces: MessagePack with named fields, bytes as bytes. What cannot be written is a bug of ours and becomes nil,
 /// which no replay takes for an answer.
 pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut writer = rmp_serde::Serializer::new(&mut bytes)
+    let mut bytes = Vec::with_capacity(USUAL);
+    encode_onto(&mut bytes, value);
+    bytes
+}
+
+fn encode_onto<T: serde::Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
+    let from = bytes.len();
+    let mut writer = rmp_serde::Serializer::new(&mut *bytes)
         .with_struct_map()
         .with_bytes(rmp_serde::config::BytesMode::ForceIterables);
-    match value.serialize(&mut writer) {
-        Ok(()) => bytes,
-        Err(_) => vec![0xc0],
+    if value.serialize(&mut writer).is_err() {
+        bytes.truncate(from);
+        bytes.push(0xc0);
     }
 }
 
@@ -71,8 +80,8 @@ impl Args {
     /// One more; a call has at most fifteen, which a map's first byte can say.
     pub(super) fn add<T: serde::Serialize + ?Sized>(mut self, name: &str, value: &T) -> Self {
         self.count += 1;
-        self.fields.extend(encode(name));
-        self.fields.extend(encode(value));
+        encode_onto(&mut self.fields, name);
+        encode_onto(&mut self.fields, value);
         self
     }
 

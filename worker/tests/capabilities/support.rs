@@ -194,7 +194,7 @@ impl Bench {
     /// A recorded run once more, answered by its trace alone.
     pub async fn replay(&self, trace: &Trace, payloads: &BTreeMap<ContentHash, Bytes>) -> Outcome {
         let player = Arc::new(Strict::new(trace.records(), payloads));
-        let mut run = trace.header().run.clone();
+        let mut run = Run::clone(&trace.header().run);
         assert!(run.secret_envelope.is_none(), "a trace has no envelope");
         run.limits.timeout_ms = 60_000;
         let whole = |payload: &Payload| match payload {
