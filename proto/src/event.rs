@@ -2,6 +2,7 @@
 //! reference; newer kinds go into `kind` and `data`, `stream` stays `log`, `stdout` or `stderr`.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use serde::{Deserialize, Serialize};
 
@@ -236,8 +237,8 @@ impl DebugEvent {
     }
 }
 
-/// The field of an entry that has the events that share it: a JSON array of objects with `at_ms`, `kind`, `level` (left out: the entry's)
-/// and `data` (left out: none). Their messages are the further lines of the entry's message.
+/// The field of an entry that has the events that share it: a JSON array of objects with `at_ms`, `kind`, `level` (left out: the entry's),
+/// `message` (left out: the next further line of the entry's message) and `data` (left out: none).
 pub const MORE: &str = "more";
 
 /// One of the events of an entry.
@@ -246,7 +247,7 @@ pub struct Part<'e> {
     /// What, as the stream spells it.
     pub kind: Cow<'e, str>,
     /// For people.
-    pub message: &'e str,
+    pub message: Cow<'e, str>,
     /// What it has of its own; none: it is the first, whose other fields are the entry's.
     pub own: Option<Own>,
 }
@@ -267,6 +268,7 @@ struct Shared {
     at_ms: u64,
     kind: String,
     level: Option<String>,
+    message: Option<String>,
     data: Option<serde_json::Value>,
 }
 
@@ -275,13 +277,19 @@ struct Shared {
 pub fn parts<'e>(kind: &'e str, message: &'e str, more: Option<&str>) -> Vec<Part<'e>> {
     let shared: Vec<Shared> = more.and_then(|more| serde_json::from_str(more).ok()).unwrap_or_default();
     if shared.is_empty() {
-        return vec![Part { kind: kind.into(), message, own: None }];
+        return vec![Part { kind: kind.into(), message: message.into(), own: None }];
     }
-    let mut lines = message.split('\n');
-    let first = Part { kind: kind.into(), message: lines.next().unwrap_or_default(), own: None };
-    let others = shared.into_iter().map(|Shared { at_ms, kind, level, data }| Part {
+    let lines = shared.iter().filter(|shared| shared.message.is_none()).count();
+    // Without further lines it is the first's, whatever it has.
+    let (own, further) = match lines {
+        0 => (message, ""),
+        _ => message.split_once('\n').unwrap_or((message, "")),
+    };
+    let first = Part { kind: kind.into(), message: own.into(), own: None };
+    let mut lines = further.split('\n');
+    let others = shared.into_iter().map(|Shared { at_ms, kind, level, message, data }| Part {
         kind: kind.into(),
-        message: lines.next().unwrap_or_default(),
+        message: message.map_or_else(|| lines.next().unwrap_or_default().into(), Cow::Owned),
         own: Some(Own { at_ms, level, data }),
     });
     std::iter::once(first).chain(others).collect()
@@ -298,13 +306,27 @@ pub fn truncate(text: &mut String, max: usize) -> bool {
 
 /// ISO-8601 in UTC with milliseconds, which the consumer's JavaScript `Date` reads.
 pub fn iso8601(at_ms: u64) -> String {
-    let format = time::macros::format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
-    );
-    time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
+    thread_local! {
+        // Events come by the thousand in a second, and its calendar is most of the work.
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let (second, ms) = (at_ms / 1_000, at_ms % 1_000);
+    SECOND.with_borrow_mut(|(known, text)| {
+        if *known != second {
+            *text = calendar(second);
+            *known = second;
+        }
+        format!("{text}.{ms:03}Z")
+    })
+}
+
+fn calendar(second: u64) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
+    i64::try_from(second)
         .ok()
-        .and_then(|t| t.format(format).ok())
-        .unwrap_or_else(|| "1970-01-01T00:00:00.000Z".to_owned())
+        .and_then(|second| time::OffsetDateTime::from_unix_timestamp(second).ok())
+        .and_then(|time| time.format(format).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00".to_owned())
 }
 
 #[cfg(test)]
@@ -323,7 +345,11 @@ mod tests {
     fn an_entry_comes_apart_into_the_events_that_share_it() {
         let more = r#"[{"at_ms":7,"kind":"handler_start"},{"at_ms":9,"kind":"usage","level":"debug","data":{"a":1}}]"#;
         let own = |at_ms, level: Option<&str>, data| Some(Own { at_ms, level: level.map(Into::into), data });
-        let part = |kind: &'static str, message, own| Part { kind: kind.into(), message, own };
+        let part = |kind: &'static str, message: &'static str, own| Part {
+            kind: kind.into(),
+            message: message.into(),
+            own,
+        };
         assert_eq!(
             parts("context", "GET /\nhandler\n3 us", Some(more)),
             [
@@ -334,7 +360,18 @@ mod tests {
         );
         // Fewer lines than events, and the other way round: nothing of what there is stands for something else.
         let short = parts("context", "GET /", Some(more));
-        assert_eq!(short.iter().map(|part| part.message).collect::<Vec<_>>(), ["GET /", "", ""]);
+        assert_eq!(short.iter().map(|part| &*part.message).collect::<Vec<_>>(), ["GET /", "", ""]);
+        // What follows a line of the guest brings its message along, and the line stays as it is, of however many lines.
+        let more =
+            r#"[{"at_ms":7,"kind":"host_call","message":"x\ny"},{"at_ms":9,"kind":"usage","message":""}]"#;
+        assert_eq!(
+            parts("log", "two\nlines", Some(more)),
+            [
+                part("log", "two\nlines", None),
+                part("host_call", "x\ny", own(7, None, None)),
+                part("usage", "", own(9, None, None)),
+            ]
+        );
         assert_eq!(parts("log", "two\nlines", None), [part("log", "two\nlines", None)]);
         for nonsense in
             ["", "{}", "[]", "[7]", "[{}]", "[{\"kind\":\"x\"}]", "[{\"at_ms\":-1,\"kind\":\"x\"}]"]
@@ -349,7 +386,15 @@ mod tests {
 
     #[test]
     fn time_is_written_as_the_consumer_reads_it() {
-        assert_eq!(iso8601(1_793_361_600_123), "2026-10-30T12:00:00.123Z");
+        for (at_ms, text) in [
+            (1_793_361_600_123, "2026-10-30T12:00:00.123Z"),
+            (1_793_361_600_007, "2026-10-30T12:00:00.007Z"),
+            (1_793_361_601_000, "2026-10-30T12:00:01.000Z"),
+            (0, "1970-01-01T00:00:00.000Z"),
+            (u64::MAX, "1970-01-01T00:00:00.615Z"),
+        ] {
+            assert_eq!(iso8601(at_ms), text);
+        }
     }
 
     #[test]

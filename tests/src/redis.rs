@@ -189,7 +189,7 @@ fn apart(entry: Event) -> Vec<Event> {
         let mut event = entry.clone();
         event.remove(MORE);
         if entry.contains_key("message") {
-            event.insert("message".to_owned(), part.message.to_owned());
+            event.insert("message".to_owned(), part.message.into_owned());
         }
         if let Some(own) = part.own {
             event.insert("kind".to_owned(), part.kind.into_owned());

@@ -1,5 +1,7 @@
 //! Where debug events go. The Redis publisher implements the trait; tests collect.
 
+use std::sync::Arc;
+
 use longshore_proto::event::DebugEvent;
 
 /// Takes debug events. Called from host functions on the threads that run guests: an implementation must not block
@@ -11,6 +13,11 @@ pub trait EventSink: Send + Sync {
     /// Whether anything becomes of the events: if not, costly details are not made.
     fn is_watched(&self) -> bool {
         true
+    }
+
+    /// Where the events of one run, and of no other, are better sent; none: here.
+    fn for_run(&self) -> Option<Arc<dyn EventSink>> {
+        None
     }
 }
 

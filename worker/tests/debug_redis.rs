@@ -228,10 +228,11 @@ async fn the_host_calls_of_a_run_share_an_entry_and_each_counts_as_published() {
         data: Data::of(&serde_json::json!({ "name": name })),
         ..first.clone()
     };
+    let run = worker.publisher.for_run().unwrap();
     for name in ["storage.get", "storage.put", "http.fetch"] {
-        worker.publisher.emit(call(name));
+        run.emit(call(name));
     }
-    worker.publisher.emit(event("a", "after"));
+    run.emit(event("a", "after"));
     let mut redis = server.connection().await;
     let got =
         until(async || Some(entries(&mut redis, "ext-debug:a:ext-1").await).filter(|e| e.len() == 2)).await;

@@ -81,7 +81,7 @@ impl Event {
 fn line_of(entry: &Map<String, serde_json::Value>, part: Part<'_>) -> (usize, Bytes) {
     let mut fields = entry.clone();
     if fields.contains_key("message") {
-        fields.insert("message".to_owned(), part.message.into());
+        fields.insert("message".to_owned(), part.message.into_owned().into());
     }
     if let Some(own) = part.own {
         fields.insert("kind".to_owned(), part.kind.into());

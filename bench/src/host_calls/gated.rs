@@ -53,6 +53,10 @@ impl EventSink for Switch {
     fn is_watched(&self) -> bool {
         self.on.load(Relaxed) && self.publisher.is_watched()
     }
+
+    fn for_run(&self) -> Option<Arc<dyn EventSink>> {
+        self.is_watched().then(|| self.publisher.for_run())?
+    }
 }
 
 impl Gated {

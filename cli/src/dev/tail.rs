@@ -83,8 +83,8 @@ impl Tail {
         let (ts, level, kind, message) = (field("ts"), field("level"), field("kind"), field("message"));
         let parts = parts(&kind, &message, entry.get::<String>(MORE).as_deref());
         let lines = parts.into_iter().filter_map(|Part { kind, message, own }| match own {
-            None => line(&ts, &level, &kind, message),
-            Some(own) => line(&iso8601(own.at_ms), own.level.as_deref().unwrap_or(&level), &kind, message),
+            None => line(&ts, &level, &kind, &message),
+            Some(own) => line(&iso8601(own.at_ms), own.level.as_deref().unwrap_or(&level), &kind, &message),
         });
         Some((name, lines.collect()))
     }

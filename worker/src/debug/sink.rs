@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
-use super::entries::Entry;
+use super::entry::Entry;
 
 /// Streams go a week after their last event.
 const EXPIRE_SECONDS: u64 = 7 * 24 * 3_600;
