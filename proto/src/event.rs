@@ -142,7 +142,8 @@ pub struct DebugEvent {
     pub message: String,
     /// The message was cut.
     pub truncated: bool,
-    /// For programs, by kind; absent where the message says it all.
+    /// For programs, by kind; absent where the message says it all. A host call's name and outcome are what its message says, and are not
+    /// here; see [`Self::whole_data`].
     pub data: Option<Data>,
 }
 
@@ -211,6 +212,18 @@ impl DebugEvent {
         prefix.strip_suffix(':').unwrap_or(prefix)
     }
 
+    /// The data as others are shown it.
+    pub fn whole_data(&self) -> Option<Cow<'_, Data>> {
+        let data = self.data.as_ref()?;
+        let Some((name, outcome)) = call_of(self.kind.as_str(), &self.message) else {
+            return Some(Cow::Borrowed(data));
+        };
+        // Both are words of ours, which need no escape.
+        let begin = ["{\"name\":\"", name, "\",\"outcome\":\"", outcome, "\""].concat();
+        let comma = if data.is_empty() { "" } else { "," };
+        Some(Cow::Owned(Data([&begin, comma, data.fields(), "}"].concat())))
+    }
+
     /// Gives the fields in the order in which they are written; optional ones are left out when unknown.
     pub fn each_field(&self, mut field: impl FnMut(&'static str, &str)) {
         field("ts", &iso8601(self.at_ms));
@@ -231,14 +244,21 @@ impl DebugEvent {
         }
         field("message", &self.message);
         field("truncated", if self.truncated { "1" } else { "0" });
-        if let Some(data) = &self.data {
+        if let Some(data) = self.whole_data() {
             field("data", data.as_str());
         }
     }
 }
 
-/// The field of an entry that has the events that share it: a JSON array of objects with `at_ms`, `kind`, `level` (left out: the entry's),
-/// `message` (left out: the next further line of the entry's message) and `data` (left out: none).
+/// Name and outcome of a host call, from its message.
+fn call_of<'m>(kind: &str, message: &'m str) -> Option<(&'m str, &'m str)> {
+    (kind == Kind::HostCall.as_str()).then(|| message.split_once(' ')).flatten()
+}
+
+/// The field of an entry that has the events that share it: a JSON array of objects with `at_ms` (left out: as the event before it), `kind`
+/// (left out: `host_call`), `level` (left out: the entry's), `message` (left out: the next further line of the entry's message) and `data`
+/// (left out: none; a host call's has no `name` and no `outcome`, which are its message). What is left out is most of what a run's host calls
+/// would repeat: of 430 bytes of a small one 85.
 pub const MORE: &str = "more";
 
 /// One of the events of an entry.
@@ -255,8 +275,8 @@ pub struct Part<'e> {
 /// What an event that shares an entry does not take from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
-    /// When, as milliseconds since the Unix epoch.
-    pub at_ms: u64,
+    /// When, as milliseconds since the Unix epoch; none: as the entry.
+    pub at_ms: Option<u64>,
     /// How serious, as the stream spells it; none: as the entry.
     pub level: Option<String>,
     /// For programs.
@@ -265,11 +285,16 @@ pub struct Own {
 
 #[derive(Deserialize)]
 struct Shared {
-    at_ms: u64,
-    kind: String,
+    at_ms: Option<u64>,
+    #[serde(default = "host_call")]
+    kind: Cow<'static, str>,
     level: Option<String>,
     message: Option<String>,
     data: Option<serde_json::Value>,
+}
+
+const fn host_call() -> Cow<'static, str> {
+    Cow::Borrowed(Kind::HostCall.as_str())
 }
 
 /// The events of an entry, by its fields `kind`, `message` and `more`, in their order. A `more` that is none (only a stranger writes such a
@@ -286,11 +311,17 @@ pub fn parts<'e>(kind: &'e str, message: &'e str, more: Option<&str>) -> Vec<Par
         _ => message.split_once('\n').unwrap_or((message, "")),
     };
     let first = Part { kind: kind.into(), message: own.into(), own: None };
-    let mut lines = further.split('\n');
-    let others = shared.into_iter().map(|Shared { at_ms, kind, level, message, data }| Part {
-        kind: kind.into(),
-        message: message.map_or_else(|| lines.next().unwrap_or_default().into(), Cow::Owned),
-        own: Some(Own { at_ms, level, data }),
+    let (mut lines, mut now) = (further.split('\n'), None);
+    let others = shared.into_iter().map(|Shared { at_ms, kind, level, message, mut data }| {
+        now = at_ms.or(now);
+        let message = message.map_or_else(|| lines.next().unwrap_or_default().into(), Cow::Owned);
+        if let (Some((name, outcome)), Some(serde_json::Value::Object(data))) =
+            (call_of(&kind, &message), &mut data)
+        {
+            data.insert("name".to_owned(), name.into());
+            data.insert("outcome".to_owned(), outcome.into());
+        }
+        Part { kind, message, own: Some(Own { at_ms: now, level, data }) }
     });
     std::iter::once(first).chain(others).collect()
 }
@@ -331,6 +362,8 @@ fn calendar(second: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -343,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_entry_comes_apart_into_the_events_that_share_it() {
-        let more = r#"[{"at_ms":7,"kind":"handler_start"},{"at_ms":9,"kind":"usage","level":"debug","data":{"a":1}}]"#;
+        let more = r#"[{"kind":"handler_start"},{"at_ms":7,"data":{"b":2}},{},{"at_ms":9,"kind":"usage","level":"debug","data":{"a":1}}]"#;
         let own = |at_ms, level: Option<&str>, data| Some(Own { at_ms, level: level.map(Into::into), data });
         let part = |kind: &'static str, message: &'static str, own| Part {
             kind: kind.into(),
@@ -351,16 +384,22 @@ mod tests {
             own,
         };
         assert_eq!(
-            parts("context", "GET /\nhandler\n3 us", Some(more)),
+            parts("context", "GET /\nhandler\nstorage.get ok\nuser.get denied\n3 us", Some(more)),
             [
                 part("context", "GET /", None),
-                part("handler_start", "handler", own(7, None, None)),
-                part("usage", "3 us", own(9, Some("debug"), Some(serde_json::json!({ "a": 1 })))),
+                part("handler_start", "handler", own(None, None, None)),
+                part(
+                    "host_call",
+                    "storage.get ok",
+                    own(Some(7), None, Some(json!({ "name": "storage.get", "outcome": "ok", "b": 2 })))
+                ),
+                part("host_call", "user.get denied", own(Some(7), None, None)),
+                part("usage", "3 us", own(Some(9), Some("debug"), Some(json!({ "a": 1 })))),
             ]
         );
         // Fewer lines than events, and the other way round: nothing of what there is stands for something else.
         let short = parts("context", "GET /", Some(more));
-        assert_eq!(short.iter().map(|part| &*part.message).collect::<Vec<_>>(), ["GET /", "", ""]);
+        assert_eq!(short.iter().map(|part| &*part.message).collect::<Vec<_>>(), ["GET /", "", "", "", ""]);
         // What follows a line of the guest brings its message along, and the line stays as it is, of however many lines.
         let more =
             r#"[{"at_ms":7,"kind":"host_call","message":"x\ny"},{"at_ms":9,"kind":"usage","message":""}]"#;
@@ -368,20 +407,41 @@ mod tests {
             parts("log", "two\nlines", Some(more)),
             [
                 part("log", "two\nlines", None),
-                part("host_call", "x\ny", own(7, None, None)),
-                part("usage", "", own(9, None, None)),
+                part("host_call", "x\ny", own(Some(7), None, None)),
+                part("usage", "", own(Some(9), None, None)),
             ]
         );
         assert_eq!(parts("log", "two\nlines", None), [part("log", "two\nlines", None)]);
-        for nonsense in
-            ["", "{}", "[]", "[7]", "[{}]", "[{\"kind\":\"x\"}]", "[{\"at_ms\":-1,\"kind\":\"x\"}]"]
-        {
+        for nonsense in ["", "{}", "[]", "[7]", "[{\"kind\":7}]", "[{\"at_ms\":-1,\"kind\":\"x\"}]"] {
             assert_eq!(
                 parts("log", "two\nlines", Some(nonsense)),
                 parts("log", "two\nlines", None),
                 "{nonsense}"
             );
         }
+    }
+
+    #[test]
+    fn a_host_call_that_stands_alone_is_written_with_its_name_and_outcome() {
+        let mut event = DebugEvent {
+            origin: None,
+            at_ms: 0,
+            level: Level::Debug,
+            stream: Stream::Log,
+            kind: Kind::HostCall,
+            message: "storage.get missing".into(),
+            truncated: false,
+            data: Data::of(&json!({ "args": { "key": "k" } })),
+        };
+        let whole = |event: &DebugEvent| event.whole_data().map(|data| data.value());
+        let named = json!({ "name": "storage.get", "outcome": "missing", "args": { "key": "k" } });
+        assert_eq!(whole(&event), Some(named));
+        event.data = Data::of(&json!({}));
+        assert_eq!(whole(&event), Some(json!({ "name": "storage.get", "outcome": "missing" })));
+        event.kind = Kind::Usage;
+        assert_eq!(whole(&event), Some(json!({})));
+        event.data = None;
+        assert_eq!(whole(&event), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Nothing in a trace is a secret: values were replaced by keyed tokens of the same length and alphabet before they
 //! came here ([`Redaction`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ pub enum Entry {
         /// 0, 1, 2, ... in the order of beginnings.
         call: u32,
         /// `storage.get`, `wasi:io/poll.poll`.
-        function: String,
+        function: Cow<'static, str>,
         /// The arguments as MessagePack: a map by name.
         args: Payload,
     },
@@ -60,7 +61,7 @@ pub enum Entry {
         /// Which.
         call: u32,
         /// `ok`, the WIT's name of the error, or `denied`.
-        outcome: String,
+        outcome: Cow<'static, str>,
         /// What the guest got, as MessagePack.
         result: Payload,
         /// Microseconds.

@@ -176,7 +176,7 @@ impl Parts {
                     return Err(ScriptError::Senseless("calls are not numbered in order"));
                 }
                 let args = content(args, payloads)?;
-                self.calls.push(Call { function: function.clone(), args, answer: None });
+                self.calls.push(Call { function: function.to_string(), args, answer: None });
             }
             Entry::CallEnd { call, outcome, result, duration_us, note } => {
                 self.last_us = record.at_us;
@@ -184,7 +184,7 @@ impl Parts {
                 let begun = self.calls.get_mut(at);
                 let begun = begun.ok_or(ScriptError::Senseless("a call ends that did not begin"))?;
                 begun.answer = Some(Answer {
-                    outcome: outcome.clone(),
+                    outcome: outcome.to_string(),
                     result: content(result, payloads)?,
                     duration_us: *duration_us,
                     note: note.clone(),

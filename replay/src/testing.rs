@@ -105,7 +105,7 @@ impl Made {
         let args = Payload::Inline(packed(args).into());
         let call = self.calls;
         self.calls += 1;
-        self.entry(Entry::CallStart { call, function: function.into(), args })
+        self.entry(Entry::CallStart { call, function: function.to_owned().into(), args })
     }
 
     pub(crate) fn call(self, function: &str, args: &Value, result: &Value) -> Self {

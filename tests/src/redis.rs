@@ -193,7 +193,7 @@ fn apart(entry: Event) -> Vec<Event> {
         }
         if let Some(own) = part.own {
             event.insert("kind".to_owned(), part.kind.into_owned());
-            event.insert("ts".to_owned(), iso8601(own.at_ms));
+            event.extend(own.at_ms.map(|at_ms| ("ts".to_owned(), iso8601(at_ms))));
             event.extend(own.level.map(|level| ("level".to_owned(), level)));
             event.remove("data");
             event.extend(own.data.map(|data| ("data".to_owned(), data.to_string())));

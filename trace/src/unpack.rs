@@ -119,7 +119,7 @@ fn pair(records: &[Record]) -> Result<Vec<Call>, Damage> {
                     call: *call,
                     seq: record.seq,
                     at_us: record.at_us,
-                    function: function.clone(),
+                    function: function.to_string(),
                     args: args.clone(),
                     end: None,
                 });
@@ -132,7 +132,7 @@ fn pair(records: &[Record]) -> Result<Vec<Call>, Damage> {
                 }
                 begun.end = Some(End {
                     seq: record.seq,
-                    outcome: outcome.clone(),
+                    outcome: outcome.to_string(),
                     result: result.clone(),
                     duration_us: *duration_us,
                     note: note.clone(),

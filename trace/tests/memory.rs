@@ -129,7 +129,7 @@ async fn packed_traces_in_a_stream_by_tenant_need_the_least_memory_where_runs_ar
             for record in unpack(&trace.bytes).unwrap().records() {
                 let (kind, function, payload) = match &record.entry {
                     Entry::CallStart { function, args: Payload::Inline(bytes), .. } => {
-                        ("call_start", function.as_str(), bytes.to_vec())
+                        ("call_start", function.as_ref(), bytes.to_vec())
                     }
                     Entry::CallEnd { result: Payload::Inline(bytes), .. } => {
                         ("call_end", "storage.get", bytes.to_vec())

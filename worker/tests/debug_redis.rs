@@ -225,7 +225,7 @@ async fn the_host_calls_of_a_run_share_an_entry_and_each_counts_as_published() {
         kind: Kind::HostCall,
         stream: Stream::Log,
         message: format!("{name} ok"),
-        data: Data::of(&serde_json::json!({ "name": name })),
+        data: Data::of(&serde_json::json!({ "args": [name] })),
         ..first.clone()
     };
     let run = worker.publisher.for_run().unwrap();
@@ -237,9 +237,9 @@ async fn the_host_calls_of_a_run_share_an_entry_and_each_counts_as_published() {
     let got =
         until(async || Some(entries(&mut redis, "ext-debug:a:ext-1").await).filter(|e| e.len() == 2)).await;
     assert_eq!(got[0]["message"], "storage.get ok\nstorage.put ok\nhttp.fetch ok");
-    assert_eq!(got[0]["data"], r#"{"name":"storage.get"}"#);
+    assert_eq!(got[0]["data"], r#"{"name":"storage.get","outcome":"ok","args":["storage.get"]}"#);
     let more: serde_json::Value = serde_json::from_str(&got[0]["more"]).unwrap();
-    let call = |name| serde_json::json!({ "at_ms": 1_793_361_600_123_u64, "kind": "host_call", "data": { "name": name } });
+    let call = |name| serde_json::json!({ "data": { "args": [name] } });
     assert_eq!(more, serde_json::json!([call("storage.put"), call("http.fetch")]));
     assert_eq!(got[1]["message"], "after");
     assert_eq!(worker.value("longshore_worker_debug_published_total"), 4);

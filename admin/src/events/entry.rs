@@ -85,7 +85,7 @@ fn line_of(entry: &Map<String, serde_json::Value>, part: Part<'_>) -> (usize, By
     }
     if let Some(own) = part.own {
         fields.insert("kind".to_owned(), part.kind.into());
-        fields.insert("ts".to_owned(), iso8601(own.at_ms).into());
+        fields.extend(own.at_ms.map(|at_ms| ("ts".to_owned(), iso8601(at_ms).into())));
         fields.extend(own.level.map(|level| ("level".to_owned(), level.into())));
         fields.remove("data");
         fields.extend(own.data.map(|data| ("data".to_owned(), data)));

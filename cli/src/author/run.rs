@@ -399,7 +399,7 @@ impl Events {
         let kept = self.kept.lock();
         kept.iter()
             .filter(|e| e.kind == Kind::HostCall)
-            .filter_map(|e| Some(e.data.as_ref()?.value()))
+            .filter_map(|e| Some(e.whole_data()?.value()))
             .collect()
     }
 }

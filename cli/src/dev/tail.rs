@@ -1,5 +1,6 @@
 //! The debug events of watched extensions, as they come.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,10 @@ impl Tail {
         let parts = parts(&kind, &message, entry.get::<String>(MORE).as_deref());
         let lines = parts.into_iter().filter_map(|Part { kind, message, own }| match own {
             None => line(&ts, &level, &kind, &message),
-            Some(own) => line(&iso8601(own.at_ms), own.level.as_deref().unwrap_or(&level), &kind, &message),
+            Some(own) => {
+                let ts = own.at_ms.map_or(Cow::Borrowed(&ts), |at_ms| Cow::Owned(iso8601(at_ms)));
+                line(&ts, own.level.as_deref().unwrap_or(&level), &kind, &message)
+            }
         });
         Some((name, lines.collect()))
     }

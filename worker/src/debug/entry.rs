@@ -6,11 +6,9 @@
 //! the entry's message has a further line for each; a line of the guest stays what it is, and messages of what shares its entry stand in `more`.
 //! Lines of the guest, and why a run failed, always begin an entry: they are what others look for.
 
-use std::fmt::Write as _;
-
 use longshore_proto::event::{Data, DebugEvent, Kind};
 
-/// Bytes of what a shared event has beside message and data: time, kind, names.
+/// Bytes of what a shared event has beside message and data, at most: time, kind, level, names.
 const SHARED: usize = 80;
 
 /// Room for further events that is taken at once.
@@ -26,6 +24,8 @@ pub(super) struct Entry {
     pub cost: usize,
     /// The further events: a JSON array, or nothing.
     pub more: String,
+    /// When the last of them was.
+    at_ms: u64,
     /// Bytes of messages and data.
     bytes: usize,
 }
@@ -55,7 +55,14 @@ const fn is_printed(kind: Kind) -> bool {
 impl Entry {
     /// Of an event that takes `cost` of the room of the queue.
     pub(super) fn of(event: DebugEvent, cost: usize) -> Self {
-        Self { bytes: size(&event), event, count: Count { events: 1, lost: 1 }, cost, more: String::new() }
+        Self {
+            at_ms: event.at_ms,
+            bytes: size(&event),
+            event,
+            count: Count { events: 1, lost: 1 },
+            cost,
+            more: String::new(),
+        }
     }
 
     /// Of the announcement that so many events were lost.
@@ -84,33 +91,36 @@ impl Entry {
 
     /// An event shares it from now on; see [`Self::takes`].
     pub(super) fn add(&mut self, event: &DebugEvent, cost: usize) {
-        self.bytes += SHARED + size(event);
+        let before = self.event.message.len() + self.more.len();
         self.cost += cost;
         self.count = Count { events: self.count.events + 1, lost: self.count.lost + 1 };
         if self.more.is_empty() {
             self.more.reserve(MORE_BYTES);
-            self.more.push('[');
-        } else {
-            self.more.push(',');
         }
-        // A string takes whatever is written to it.
-        let _ = write!(self.more, "{{\"at_ms\":{},\"kind\":\"{}\"", event.at_ms, event.kind.as_str());
+        self.more.push(if self.more.is_empty() { '[' } else { ',' });
+        let mut object = Object { text: &mut self.more, next: "{" };
+        if event.at_ms != self.at_ms {
+            object.field("at_ms", &[itoa::Buffer::new().format(event.at_ms)]);
+        }
+        if event.kind != Kind::HostCall {
+            object.field("kind", &["\"", event.kind.as_str(), "\""]);
+        }
         if event.level != self.event.level {
-            let _ = write!(self.more, ",\"level\":\"{}\"", event.level.as_str());
+            object.field("level", &["\"", event.level.as_str(), "\""]);
         }
         if is_printed(self.event.kind) {
             // A text can always be written.
-            self.more.push_str(",\"message\":");
-            self.more.push_str(&serde_json::to_string(&event.message).unwrap_or_default());
+            object.field("message", &[&serde_json::to_string(&event.message).unwrap_or_default()]);
         } else {
             self.event.message.push('\n');
             self.event.message.push_str(&event.message);
         }
         if let Some(data) = &event.data {
-            self.more.push_str(",\"data\":");
-            self.more.push_str(data.as_str());
+            object.field("data", &[data.as_str()]);
         }
-        self.more.push('}');
+        object.end();
+        self.at_ms = event.at_ms;
+        self.bytes += self.event.message.len() + self.more.len() - before;
     }
 
     /// As it is written.
@@ -119,6 +129,26 @@ impl Entry {
             self.more.push(']');
         }
         self
+    }
+}
+
+/// A JSON object as it is written.
+struct Object<'t> {
+    text: &'t mut String,
+    /// What comes before the next field.
+    next: &'static str,
+}
+
+impl Object<'_> {
+    /// A field whose value is JSON, in pieces: a format string would cost five times as much, for each host call.
+    fn field(&mut self, name: &str, value: &[&str]) {
+        self.text.extend([self.next, "\"", name, "\":"]);
+        self.text.extend(value.iter().copied());
+        self.next = ",";
+    }
+
+    fn end(self) {
+        self.text.push_str(if self.next == "{" { "{}" } else { "}" });
     }
 }
 

@@ -284,7 +284,7 @@ mod tests {
     fn a_batch_is_due_when_it_is_whole_or_half_of_the_room_is_gone() {
         let few = queue(5, 1 << 20);
         let due = |queue: &Arc<Queue>| {
-            push(&queue, event("a", "x"));
+            push(queue, event("a", "x"));
             queue.is_due()
         };
         assert_eq!([(); 3].map(|()| due(&few)), [false, false, true]);

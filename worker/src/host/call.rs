@@ -5,6 +5,7 @@ use std::time::Instant;
 use longshore_proto::Capability;
 
 use super::recorded::{Fields, Recorded, Room};
+use super::recorder::{BegunCall, Recorder};
 use super::scope::RunScope;
 use crate::engine::meter::Stop;
 
@@ -57,7 +58,7 @@ pub struct HostCall {
     name: &'static str,
     granted: bool,
     began: Instant,
-    /// The beginning of its event's data, if it is shown: name and arguments.
+    /// The beginning of its event's data, if it is shown: the arguments. Name and outcome are the event's message.
     shown: Option<Vec<u8>>,
     note: Option<String>,
     ended: bool,
@@ -87,7 +88,6 @@ impl HostCall {
         let shown = scope.record.is_watched() && !silent;
         let shown = shown.then(|| {
             Room::new(scope.secrets.redactor()).begun(|object| {
-                object.field("name", |room| room.name(name));
                 object.field("args", |room| room.object(args));
             })
         });
@@ -108,7 +108,7 @@ impl HostCall {
     pub(super) fn end_recorded<T: CallOutcome + Recorded + serde::Serialize>(
         mut self,
         value: T,
-        recording: Option<(std::sync::Arc<super::recorder::Recorder>, u32)>,
+        recording: Option<(std::sync::Arc<Recorder>, BegunCall)>,
     ) -> T {
         self.note = self.scope.record.take_note();
         let outcome = if self.granted { value.outcome() } else { "denied" };
@@ -139,7 +139,8 @@ impl HostCall {
 
     fn report(&mut self, outcome: &'static str, result: impl FnOnce(&mut Room<'_>)) {
         self.ended = true;
-        let took = self.began.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
         self.scope.backends.metrics.ended(self.name, outcome, took);
         let Some(begun) = self.shown.take() else { return };
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -147,11 +148,10 @@ impl HostCall {
         let mut room = Room::onto(self.scope.secrets.redactor(), begun);
         room.rest(|object| {
             object.field("duration_us", |room| room.number(took));
-            object.field("outcome", |room| room.name(outcome));
             object.field("result", result);
             object.field("note", |room| note.record(room));
         });
-        self.scope.record.host_call([self.name, " ", outcome].concat(), room.into_data());
+        self.scope.record.host_call(now, [self.name, " ", outcome].concat(), room.into_data());
     }
 }
 

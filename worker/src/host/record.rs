@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use longshore_proto::event::{Data, DebugEvent, Kind, Level, Origin, Stream, truncate};
 use longshore_secrets::Redactor;
@@ -31,6 +31,8 @@ pub struct RunRecord {
     origin: Arc<Origin>,
     sink: Arc<dyn EventSink>,
     config: OutputConfig,
+    /// When it began: one clock tells how long something took, and with this the time of day, too.
+    began: (Instant, Duration),
     /// Known once the envelope has been opened, before anything of the call is published.
     redactor: OnceLock<Arc<Redactor>>,
     /// Known once the bundle is at hand, before the guest starts.
@@ -66,6 +68,7 @@ impl RunRecord {
             origin: Arc::new(origin),
             sink: sink.for_run().unwrap_or(sink),
             config,
+            began: (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
             redactor: OnceLock::new(),
             limits: OnceLock::new(),
             host_calls: AtomicU64::new(0),
@@ -134,12 +137,13 @@ impl RunRecord {
         let mut room = Room::boundless(redactor);
         room.object(data);
         let data = room.into_data().filter(|data| !data.is_empty());
-        self.send(kind, level, stream, self.shown(message.to_string(), false), false, data);
+        let message = (self.shown(message.to_string(), false), false);
+        self.send(Instant::now(), (kind, level, stream), message, data);
     }
 
     /// Publishes the end of a host call; nothing of it is secret any more.
-    pub(super) fn host_call(&self, message: String, data: Option<Data>) {
-        self.send(Kind::HostCall, Level::Debug, Stream::Log, message, false, data);
+    pub(super) fn host_call(&self, ended: Instant, message: String, data: Option<Data>) {
+        self.send(ended, (Kind::HostCall, Level::Debug, Stream::Log), (message, false), data);
     }
 
     /// A text as it may leave the sandbox; `cut` when its end is missing.
@@ -158,20 +162,19 @@ impl RunRecord {
         Data::of(&data?)
     }
 
-    /// Publishes what has no secrets any more.
+    /// Publishes what has no secrets any more: a message, and whether it is cut.
     fn send(
         &self,
-        kind: Kind,
-        level: Level,
-        stream: Stream,
-        message: String,
-        truncated: bool,
+        at: Instant,
+        (kind, level, stream): (Kind, Level, Stream),
+        (message, truncated): (String, bool),
         data: Option<Data>,
     ) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (began, epoch) = self.began;
+        let at = epoch.saturating_add(at.saturating_duration_since(began));
         self.sink.emit(DebugEvent {
             origin: Some(Arc::clone(&self.origin)),
-            at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             level,
             stream,
             kind,
@@ -206,7 +209,7 @@ impl RunRecord {
         if self.config.guest_log {
             self.trace(level, stream, &message);
         }
-        self.send(kind, level, stream, message, truncated, self.shown_data(fields));
+        self.send(Instant::now(), (kind, level, stream), (message, truncated), self.shown_data(fields));
     }
 
     fn trace(&self, level: Level, stream: Stream, line: &str) {

@@ -4,7 +4,7 @@
 //! alone costs nothing but its encoding, and neither a slow Redis nor a worker's death leaves half of one.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -51,8 +51,6 @@ pub struct Recorder {
 struct Inner {
     packer: Packer,
     calls: u32,
-    /// Host calls that have begun and not ended, with their function and when.
-    open: HashMap<u32, (String, Instant)>,
     streams: BTreeMap<u32, (StreamKind, Vec<u8>)>,
     next_stream: u32,
     /// Large payloads, by digest.
@@ -62,6 +60,16 @@ struct Inner {
     missing: Option<Unreplayable>,
     /// There was no room: nothing more of the guest's calls is kept, since a replay could not use it.
     closed: bool,
+}
+
+/// A host call that has begun. One that is dropped was under way when the run ended.
+#[derive(Debug)]
+pub struct BegunCall {
+    call: u32,
+    function: &'static str,
+    at_us: u64,
+    /// There was room for its beginning. Without it, an end has no place either.
+    kept: bool,
 }
 
 /// A finished trace with what goes to the bundle store.
@@ -95,44 +103,49 @@ impl Recorder {
         recorder
     }
 
-    /// A host call begins; its number.
-    pub fn begin_call(&self, function: &str, args: &impl Serialize) -> u32 {
+    /// A host call begins.
+    pub fn begin_call(&self, function: &'static str, args: &impl Serialize) -> BegunCall {
         self.begin_encoded(function, encode(args))
     }
 
     /// The same with arguments that are MessagePack already.
-    pub fn begin_encoded(&self, function: &str, args: Vec<u8>) -> u32 {
+    pub fn begin_encoded(&self, function: &'static str, args: Vec<u8>) -> BegunCall {
         let args = self.redacted(function, args);
         let inner = &mut *self.inner.lock();
-        let call = inner.calls;
+        let (call, at_us) = (inner.calls, self.at());
         inner.calls = call.saturating_add(1);
-        if self.has_room(inner) {
+        let kept = self.has_room(inner);
+        if kept {
             let args = self.payload(inner, args, call.checked_sub(1));
-            inner.packer.push(self.at(), Entry::CallStart { call, function: function.to_owned(), args });
-            inner.open.insert(call, (function.to_owned(), Instant::now()));
+            inner.packer.push(at_us, Entry::CallStart { call, function: function.into(), args });
         }
-        call
+        BegunCall { call, function, at_us, kept }
     }
 
     /// A host call is over.
-    pub fn end_call(&self, call: u32, outcome: &str, result: &impl Serialize, note: Option<String>) {
-        self.end_encoded(call, outcome, encode(result), note);
-    }
-
-    fn end_encoded(&self, call: u32, outcome: &str, result: Vec<u8>, note: Option<String>) {
-        let inner = &mut *self.inner.lock();
-        // One whose beginning was not kept has no end either.
-        let Some((function, began)) = inner.open.remove(&call) else { return };
-        let result = match function.as_str() {
-            SECRET => self.secret(result),
-            function => self.redacted(function, result),
+    pub fn end_call(
+        &self,
+        begun: BegunCall,
+        outcome: &'static str,
+        result: &impl Serialize,
+        note: Option<String>,
+    ) {
+        let BegunCall { call, function, at_us, kept } = begun;
+        if !kept {
+            return;
+        }
+        let result = match function {
+            SECRET => self.secret(encode(result)),
+            function => self.redacted(function, encode(result)),
         };
         let note = note.map(|note| self.tokens.aside(&note).into_owned());
-        let duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let inner = &mut *self.inner.lock();
+        let now_us = self.at();
         let result = self.payload(inner, result, call.checked_sub(1));
+        let duration_us = now_us.saturating_sub(at_us);
         inner
             .packer
-            .push(self.at(), Entry::CallEnd { call, outcome: outcome.to_owned(), result, duration_us, note });
+            .push(now_us, Entry::CallEnd { call, outcome: outcome.into(), result, duration_us, note });
     }
 
     /// The guest read a clock.

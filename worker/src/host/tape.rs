@@ -9,6 +9,8 @@ use bytes::Bytes;
 use longshore_proto::trace::{Clock, RandomSource, StreamKind};
 use longshore_proto::wire;
 
+use super::recorder::{BegunCall, Recorder};
+
 /// What a run's host functions do with what they see.
 #[derive(Clone, Default)]
 pub enum Tape {
@@ -16,7 +18,7 @@ pub enum Tape {
     #[default]
     Off,
     /// It is recorded.
-    Recording(Arc<super::recorder::Recorder>),
+    Recording(Arc<Recorder>),
     /// It comes from a trace.
     Replaying(Arc<dyn Player>),
 }
@@ -96,8 +98,8 @@ impl Args {
 
 /// What becomes of a host call.
 pub(super) enum Turn<T> {
-    /// It is done for real, and told to this recorder under this number.
-    Live(Option<(Arc<super::recorder::Recorder>, u32)>),
+    /// It is done for real, and its end told to this recorder.
+    Live(Option<(Arc<Recorder>, BegunCall)>),
     /// The trace had this.
     Played(T),
 }
@@ -114,7 +116,7 @@ impl Tape {
     /// The replayed run ends here; why.
     pub(super) fn turn<T: serde::de::DeserializeOwned>(
         &self,
-        function: &str,
+        function: &'static str,
         args: impl FnOnce(Args) -> Args,
     ) -> Result<Turn<T>, String> {
         match self {

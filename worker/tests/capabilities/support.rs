@@ -238,7 +238,7 @@ impl Bench {
 
     /// The data of its host calls.
     pub fn host_calls(&self) -> Vec<Value> {
-        self.events(Kind::HostCall).into_iter().map(|event| event.data.unwrap().value()).collect()
+        self.events(Kind::HostCall).into_iter().map(|event| event.whole_data().unwrap().value()).collect()
     }
 }
 

@@ -208,7 +208,7 @@ async fn every_host_function_links_and_answers_its_typed_denial_without_the_capa
     let calls: BTreeMap<String, String> = fixture
         .of_kind(Kind::HostCall)
         .into_iter()
-        .map(|e| e.data.unwrap().value())
+        .map(|e| e.whole_data().unwrap().value())
         .map(|d| (d["name"].as_str().unwrap().to_owned(), d["outcome"].as_str().unwrap().to_owned()))
         .collect();
     // Lines of the log, which everybody may write, are events of their own.

@@ -95,7 +95,7 @@ async fn every_function_of_the_world_is_gated_counted_and_recorded() {
                 continue;
             }
             let [event] = calls.as_slice() else { panic!("{name}: {} events", calls.len()) };
-            let data = event.data.as_ref().unwrap().value();
+            let data = event.whole_data().unwrap().value();
             assert_eq!(data["name"], name);
             let shown: Vec<&str> = data["args"].as_object().unwrap().keys().map(String::as_str).collect();
             let wants_args = args.as_object().is_some_and(|args| !args.is_empty());

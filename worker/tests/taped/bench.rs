@@ -85,7 +85,7 @@ impl Taped {
     /// The functions of its host calls, in order.
     pub fn calls(&self) -> Vec<String> {
         let function = |entry: &Entry| match entry {
-            Entry::CallStart { function, .. } => Some(function.clone()),
+            Entry::CallStart { function, .. } => Some(function.to_string()),
             _ => None,
         };
         self.entries().into_iter().filter_map(function).collect()

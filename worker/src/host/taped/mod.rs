@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use wasmtime::component::Linker;
 
 use super::RunState;
-use super::recorder::Recorder;
+use super::recorder::{BegunCall, Recorder};
 use super::scope::RunScope;
 use super::tape::{Played, Tape, encode};
 
@@ -138,14 +138,14 @@ enum Step<R> {
 }
 
 /// A host call under way. One that is dropped without its end is one that the run's end has cut off.
-struct Call(Option<(Arc<Recorder>, u32)>);
+struct Call(Option<(Arc<Recorder>, BegunCall)>);
 
 impl Call {
-    fn end(self, outcome: &str, result: &impl Serialize) {
+    fn end(self, outcome: &'static str, result: &impl Serialize) {
         self.end_with(outcome, result, None);
     }
 
-    fn end_with(self, outcome: &str, result: &impl Serialize, note: Option<String>) {
+    fn end_with(self, outcome: &'static str, result: &impl Serialize, note: Option<String>) {
         if let Some((recorder, call)) = self.0 {
             recorder.end_call(call, outcome, result, note);
         }
@@ -158,7 +158,7 @@ impl Call {
 /// The replayed run ends here.
 fn step<R: DeserializeOwned>(
     scope: &RunScope,
-    function: &str,
+    function: &'static str,
     args: &impl Serialize,
 ) -> wasmtime::Result<Step<R>> {
     match &scope.tape {
@@ -186,7 +186,11 @@ fn ended(scope: &RunScope, why: String) -> wasmtime::Error {
 }
 
 impl RunState {
-    fn step<R: DeserializeOwned>(&self, function: &str, args: &impl Serialize) -> wasmtime::Result<Step<R>> {
+    fn step<R: DeserializeOwned>(
+        &self,
+        function: &'static str,
+        args: &impl Serialize,
+    ) -> wasmtime::Result<Step<R>> {
         step(&self.scope, function, args)
     }
 

@@ -56,7 +56,7 @@ pub(in crate::host) struct Beside(Call);
 
 impl Beside {
     /// What came of it.
-    pub(in crate::host) fn end(self, outcome: &str, status: Option<u16>) {
+    pub(in crate::host) fn end(self, outcome: &'static str, status: Option<u16>) {
         self.0.end(outcome, &Answered { status });
     }
 }
