@@ -49,8 +49,10 @@ impl Events {
                     let field = |name: &str| entry.get::<String>(name);
                     if field("request").as_deref() == Some(request_id) {
                         let (kind, message) = (field("kind").unwrap_or_default(), field("message"));
-                        count += parts(&kind, &message.unwrap_or_default(), field(MORE).as_deref()).len();
-                        if kind == "response" {
+                        let message = message.unwrap_or_default();
+                        let parts = parts(&kind, &message, field(MORE).as_deref());
+                        count += parts.len();
+                        if parts.iter().any(|part| part.kind == "response") {
                             return Ok(count);
                         }
                     }

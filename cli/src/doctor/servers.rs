@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::ConnectErrorKind;
 use futures::StreamExt as _;
+use longshore_proto::event::{MORE, Part, iso8601, parts};
 use longshore_service::errors::chain;
 use semver::Version;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -255,12 +256,23 @@ pub async fn last_run(
     let Ok(Ok(range)) = tokio::time::timeout(LIMIT, ask).await else {
         return Err("Redis does not answer; see its line");
     };
-    let field = |entry: &redis::streams::StreamId, name: &str| entry.get::<String>(name).unwrap_or_default();
-    let newest = range.ids.iter().find(|entry| matches!(field(entry, "kind").as_str(), "error" | "response"));
-    Ok(newest.map(|entry| match field(entry, "kind").as_str() {
-        "error" => LastRun::Failed(format!("{} {}", field(entry, "ts"), field(entry, "message"))),
-        _ => LastRun::Answered(field(entry, "ts")),
-    }))
+    Ok(range.ids.iter().find_map(end_of))
+}
+
+/// The end of a run that an entry tells of. A run's answer may stand anywhere among the events of an entry.
+fn end_of(entry: &redis::streams::StreamId) -> Option<LastRun> {
+    let field = |name: &str| entry.get::<String>(name).unwrap_or_default();
+    let (kind, message) = (field("kind"), field("message"));
+    let parts = parts(&kind, &message, entry.get::<String>(MORE).as_deref());
+    parts.iter().find_map(|Part { kind, message, own }| {
+        let at_ms = own.as_ref().and_then(|own| own.at_ms);
+        let ts = at_ms.map_or_else(|| field("ts"), iso8601);
+        match &**kind {
+            "error" => Some(LastRun::Failed(format!("{ts} {message}"))),
+            "response" => Some(LastRun::Answered(ts)),
+            _ => None,
+        }
+    })
 }
 
 /// How a run has ended.
@@ -284,6 +296,23 @@ mod tests {
 
     use super::super::finding::State;
     use super::*;
+
+    #[test]
+    fn the_end_of_a_run_is_found_wherever_it_stands_in_an_entry() {
+        let entry = |fields: &[(&str, &str)]| {
+            let value = |text: &str| redis::Value::BulkString(text.as_bytes().to_vec());
+            let map = fields.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
+            redis::streams::StreamId { id: "1-1".into(), map, ..Default::default() }
+        };
+        let ts = ("ts", "2026-10-30T12:00:00.123Z");
+        let more = r#"[{},{"at_ms":7,"kind":"response"},{"kind":"usage"}]"#;
+        let shared =
+            entry(&[ts, ("kind", "context"), ("message", "GET /\na.b ok\n200\nused"), ("more", more)]);
+        assert_eq!(end_of(&shared), Some(LastRun::Answered("1970-01-01T00:00:00.007Z".into())));
+        let failed = entry(&[ts, ("kind", "error"), ("message", "it trapped")]);
+        assert_eq!(end_of(&failed), Some(LastRun::Failed("2026-10-30T12:00:00.123Z it trapped".into())));
+        assert_eq!(end_of(&entry(&[ts, ("kind", "log"), ("message", "a line")])), None);
+    }
 
     async fn closed() -> u16 {
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
