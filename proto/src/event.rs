@@ -250,9 +250,10 @@ impl DebugEvent {
     }
 }
 
-/// Name and outcome of a host call, from its message.
+/// Name and outcome of a host call, from its message, or from the first line of its entry's.
 fn call_of<'m>(kind: &str, message: &'m str) -> Option<(&'m str, &'m str)> {
-    (kind == Kind::HostCall.as_str()).then(|| message.split_once(' ')).flatten()
+    let first_line = message.split('\n').next().unwrap_or_default();
+    (kind == Kind::HostCall.as_str()).then(|| first_line.split_once(' ')).flatten()
 }
 
 /// The field of an entry that has the events that share it: a JSON array of objects with `at_ms` (left out: as the event before it), `kind`
@@ -435,6 +436,9 @@ mod tests {
         };
         let whole = |event: &DebugEvent| event.whole_data().map(|data| data.value());
         let named = json!({ "name": "storage.get", "outcome": "missing", "args": { "key": "k" } });
+        assert_eq!(whole(&event), Some(named.clone()));
+        // Others have joined its entry.
+        event.message.push_str("\nstorage.put ok");
         assert_eq!(whole(&event), Some(named));
         event.data = Data::of(&json!({}));
         assert_eq!(whole(&event), Some(json!({ "name": "storage.get", "outcome": "missing" })));
