@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::call::Reply;
 use crate::http::Http;
 use crate::service::Service;
+use crate::wait;
 
 /// Somebody with a token.
 #[derive(Clone)]
@@ -15,9 +16,16 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// One who calls through `gateway`.
-    pub fn new(gateway: &Service, token: impl Into<String>) -> Self {
-        Self { http: gateway.http().clone(), token: token.into() }
+    /// One who calls through `gateway`, as soon as it knows the token: gateways hear of a new one from NATS, mostly within a
+    /// millisecond, but after the admin service has answered.
+    pub async fn new(gateway: &Service, token: impl Into<String>) -> Self {
+        let caller = Self { http: gateway.http().clone(), token: token.into() };
+        wait::until("a gateway that knows the token", wait::LIMIT, async || {
+            let reply = caller.get("nothing.of.this.name").await;
+            if reply.transport == 401 { Err(format!("{reply:?}")) } else { Ok(()) }
+        })
+        .await;
+        caller
     }
 
     /// What is sent after `Bearer `.

@@ -79,8 +79,8 @@ async fn disabling_or_removing_an_install_stops_what_runs_and_refuses_what_waits
     let (stack, admin, [worker], gateway) = Stack::standalone(&[("WORKER_SLOTS", "4")], &PATIENT).await;
     let installed = admin.install("tenant-1", &one("spin", "spin"), json!({ "limits": limits() })).await;
     let other = admin.install("tenant-2", &one("spin", "spin"), json!({})).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
-    let neighbour = Caller::new(&gateway, admin.token("tenant-2", "read").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
+    let neighbour = Caller::new(&gateway, admin.token("tenant-2", "read").await).await;
     let name = "com.longshore.test.spin";
     assert_eq!(caller.get(&format!("{name}/?ms=1")).await.transport, 200);
 
@@ -143,7 +143,7 @@ async fn calls_are_listed_by_tenant_and_stopped_one_by_one() {
     let mut callers = Vec::new();
     for tenant in ["tenant-1", "tenant-2"] {
         admin.install(tenant, &one("sleep", "sleep"), json!({ "limits": limits() })).await;
-        callers.push(Caller::new(&gateway, admin.token(tenant, "write").await));
+        callers.push(Caller::new(&gateway, admin.token(tenant, "write").await).await);
     }
     let (first, second) = (Many::start(&callers[0], &sleeping, 2), Many::start(&callers[1], &sleeping, 1));
     let listed =
@@ -186,7 +186,7 @@ async fn a_purged_tenant_has_nothing_left_and_another_keeps_everything() {
     let mut callers = Vec::new();
     for tenant in ["gone", "stays"] {
         let installed = admin.install(tenant, &archive, options.clone()).await;
-        let caller = Caller::new(&gateway, admin.token(tenant, "write").await);
+        let caller = Caller::new(&gateway, admin.token(tenant, "write").await).await;
         let made = caller.host(name, "scheduler.create-schedule", schedule.clone()).await;
         assert_eq!(made["value"]["success"], true, "{made}");
         let put = caller.host(name, "storage.put", entry.clone()).await;
@@ -226,7 +226,7 @@ async fn a_purged_tenant_has_nothing_left_and_another_keeps_everything() {
 
     // What comes under the same name finds nothing of it.
     admin.install("gone", &archive, json!({})).await;
-    let again = Caller::new(&gateway, admin.token("gone", "write").await);
+    let again = Caller::new(&gateway, admin.token("gone", "write").await).await;
     let key = json!({ "namespace": "n", "key": "k" });
     assert_eq!(again.host(name, "storage.get", key.clone()).await, json!({ "err": "missing" }));
     assert_eq!(again.host(name, "scheduler.list-schedules", json!({})).await, json!({ "ok": [] }));
@@ -253,7 +253,7 @@ async fn each_change_is_in_the_audit_once_and_a_restart_forgets_nothing() {
     admin.ok("PATCH", &at, json!({ "enabled": true })).await;
     // No change is none to be recorded.
     admin.ok("PATCH", &at, json!({ "enabled": true })).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await).await;
     let token = admin.ok("POST", "/v1/tenants/tenant-1/tokens", json!({ "access": "write" })).await;
     let revoked = format!("/v1/tenants/tenant-1/tokens/{}", text(&token, "/token/id"));
     admin.ok("DELETE", &revoked, Value::Null).await;
@@ -310,7 +310,7 @@ async fn what_is_captured_of_a_run_is_the_installs_to_say() {
     let (stack, admin, [_worker], gateway) = Stack::standalone(&[], &[]).await;
     let silent = admin.install("tenant-1", &one("silent", "count"), json!({ "capture": "off" })).await;
     let loud = admin.install("tenant-1", &one("loud", "count"), json!({ "capture": "events" })).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await).await;
     assert_eq!(caller.get("com.longshore.test.silent/?id=silent").await.plain_text(), "silent");
     assert_eq!(caller.get("com.longshore.test.loud/?id=loud").await.plain_text(), "loud");
     let stream = |installed: &Value| {
@@ -357,7 +357,7 @@ async fn a_schedule_fires_with_the_rights_of_now_and_not_at_all_while_disabled()
     let worker = [("LONGSHORE_SCHEDULE_MIN_INTERVAL_MS", "60000"), ("LONGSHORE_SCHEDULER", "nats")];
     let (stack, admin, [_worker], gateway) = Stack::standalone(&worker, &[]).await;
     gateway.metric_until("longshore_schedules_leader", |leads| leads == 1.0).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
     let everything = store::EVERYTHING;
     let (mut paths, mut ids) = (Vec::new(), Vec::new());
     for name in ["off", "on"] {

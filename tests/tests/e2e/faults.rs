@@ -53,7 +53,9 @@ async fn a_killed_worker_costs_unsafe_calls_an_error_and_safe_ones_nothing_and_n
                 assert_eq!(reply.status(), 502);
                 let after = died.elapsed();
                 println!("call {number} was worker_lost after {after:?}");
-                assert!(after < Duration::from_secs(4), "{after:?}");
+                // After 3 s of silence, which the dispatcher's own tests hold to the millisecond. Here, where other tests have
+                // the processors too, it is that nobody waits for the call's deadline.
+                assert!(after < Duration::from_secs(20), "{after:?}");
                 lost.push(number);
             }
             error => panic!("{kind} call {number}: {error}"),

@@ -29,7 +29,7 @@ async fn an_install_is_called_by_each_of_its_names_with_a_token_of_its_tenant() 
     let installed = admin.install("tenant-1", &echo("1.0.0"), json!({})).await;
     let install = &installed["install"];
     assert_eq!((&installed["outcome"], &installed["warm"]["complete"]), (&json!("created"), &json!(true)));
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
     let id = install["install_id"].as_str().unwrap().to_owned();
     let extension = install["extension"].as_str().unwrap().to_owned();
     let slug = install["slug"].as_str().unwrap().to_owned();
@@ -71,7 +71,7 @@ async fn config_and_secrets_of_an_install_reach_its_guest_and_nobody_else() {
     let options = json!({ "secrets": { "api_key": secret }, "grant": ["cap:secrets.get", "cap:log.emit"] });
     let installed = admin.install("tenant-1", &driver, options).await;
     assert_eq!(installed["install"]["secret_names"], json!(["api_key"]));
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
 
     let shown = caller.get(&format!("{name}settings?name=colour")).await.plain_json();
     assert!(
@@ -103,7 +103,7 @@ async fn only_harmless_headers_pass_in_either_direction() {
     let (_stack, admin, [_worker], gateway) = Stack::standalone(&[], &settings).await;
     admin.install("tenant-1", &echo("1.0.0"), json!({})).await;
     admin.install("tenant-1", &one("answers", "bad-response", &["GET /"]), json!({})).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
     let echo = "com.longshore.test.echo";
 
     let sent = [
@@ -212,7 +212,7 @@ async fn each_failure_has_its_status_and_says_whether_to_try_again() {
     let short = json!({ "limits": { "timeout_ms": 1_500 } });
     admin.install("tenant-1", &one("sleep", "sleep", &endpoints), short).await;
     admin.install("tenant-2", &one("other", "echo", &endpoints), json!({})).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
     let name = |short: &str| format!("com.longshore.test.{short}");
 
     for (method, path, body, status, code, retry) in [
@@ -244,7 +244,7 @@ async fn each_failure_has_its_status_and_says_whether_to_try_again() {
 
     // A rate of its own for each tenant and extension.
     let slow = stack.gateway(&[("LONGSHORE_GATEWAY_RATE", "1"), ("LONGSHORE_GATEWAY_BURST", "2")]).await;
-    let hasty = Caller::new(&slow, caller.token());
+    let hasty = Caller::new(&slow, caller.token()).await;
     let mut refused = None;
     for _ in 0..20 {
         let reply = hasty.get(&name("echo")).await;
@@ -282,7 +282,7 @@ async fn a_change_of_an_install_is_seen_by_every_gateway_at_once_and_nothing_els
     let path =
         format!("/v1/tenants/tenant-1/installs/{}", installed["install"]["install_id"].as_str().unwrap());
     let token = admin.token("tenant-1", "read").await;
-    let callers = [&first, &second].map(|gateway| Caller::new(gateway, token.clone()));
+    let callers = [Caller::new(&first, token.clone()).await, Caller::new(&second, token).await];
     let (ask, old) = (format!("{name}?id=count"), "count");
     // What each gateway answers, once it answers what it should.
     let answers = async |what: &str, good: &dyn Fn(u16, &str) -> bool| {
@@ -325,7 +325,7 @@ async fn a_call_of_an_idempotent_endpoint_moves_when_its_worker_dies_and_another
     let mut workers = Vec::from(workers);
     let endpoints = ["POST /again idempotent", "POST /once"];
     admin.install("tenant-1", &one("count", "count", &endpoints), json!({})).await;
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "write").await).await;
     for (endpoint, expected) in [("again", 200), ("once", 502)] {
         let calling = caller.clone();
         let path = format!("com.longshore.test.count/{endpoint}?id={endpoint}-1&ms=2500");

@@ -38,7 +38,7 @@ impl World {
             |name, guest| store::extension(name, guest, "1.0.0", &["cap:log.emit"], &["GET /", "POST /"]);
         let installed = admin.install(TENANT, &bundle("guest", guest), json!({ "capture": capture })).await;
         let last = admin.install(TENANT, &bundle(LAST, "count"), json!({ "capture": "record" })).await;
-        let caller = Caller::new(&gateway, admin.token(TENANT, "write").await);
+        let caller = Caller::new(&gateway, admin.token(TENANT, "write").await).await;
         let name = |installed: &Value, name: &str| installed["install"][name].as_str().unwrap().to_owned();
         Self {
             install: name(&installed, "install_id"),

@@ -52,7 +52,7 @@ impl World {
         ];
         let gateway = [("EXT_GATEWAY_TIMEOUT_MS", "120000")];
         let (stack, admin, [worker], gateway) = Stack::standalone::<1>(&worker, &gateway).await;
-        let caller = Caller::new(&gateway, admin.token(TENANT, "write").await);
+        let caller = Caller::new(&gateway, admin.token(TENANT, "write").await).await;
         let echo = Echo::start().await;
         Self { stack, admin, _worker: worker, gateway, caller, echo, _folder: folder }
     }

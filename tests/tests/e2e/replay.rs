@@ -175,7 +175,7 @@ impl World {
         // Waiting for a slot is no part of what is shown here.
         let gateway = [("EXT_GATEWAY_TIMEOUT_MS", "60000"), ("LONGSHORE_GATEWAY_RATE", "0")];
         let (stack, admin, workers, gateway) = Stack::standalone::<2>(&settings, &gateway).await;
-        let caller = Caller::new(&gateway, admin.token(TENANT, "write").await);
+        let caller = Caller::new(&gateway, admin.token(TENANT, "write").await).await;
         let upstream = Upstream::start().await;
         Self { upstream, platform, stack, admin, _workers: workers, gateway, caller }
     }

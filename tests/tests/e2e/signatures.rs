@@ -87,7 +87,7 @@ async fn a_fleet_that_requires_signatures_runs_what_is_signed_until_the_key_is_r
     assert_eq!(status, 200, "{stored}");
     let (status, installed) = request(&admin, &archive).await;
     assert!(status == 201 && installed["warm"]["complete"] == true, "{installed}");
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await).await;
     for _ in 0..10 {
         assert_eq!(caller.get(NAME).await.transport, 200);
     }
@@ -139,7 +139,7 @@ async fn a_signature_in_the_store_that_was_swapped_is_refused_by_a_worker_that_d
     let (worker, gateway) = tokio::join!(stack.worker(&require), stack.gateway(&[]));
     let (status, installed) = request(&admin, &echo("1.0.0")).await;
     assert_eq!((status, &installed["warm"]["complete"]), (201, &json!(false)), "{installed}");
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await).await;
     let (status, code) = caller.get(NAME).await.refusal();
     assert!(status == 502 && code.contains("signature_refused"), "{status} {code}");
     assert!(!worker.lines().with("bundle refused by the signature policy").is_empty());
@@ -156,7 +156,7 @@ async fn a_fleet_that_warns_runs_what_is_unsigned_and_says_so_once() {
     assert_eq!(status, 201, "{installed}");
     let warnings = installed["warnings"].to_string();
     assert!(warnings.contains("sign"), "{warnings}");
-    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await);
+    let caller = Caller::new(&gateway, admin.token("tenant-1", "read").await).await;
     for _ in 0..5 {
         assert_eq!(caller.get(NAME).await.transport, 200);
     }
